@@ -1,4 +1,9 @@
 //! Binary `openclaw`: the command line and the gateway's supervisor.
 #![allow(dead_code, reason = "until every part is wired into the composition root")]
 
+mod events;
+mod exit_code;
+mod gateway;
+mod scheduler;
+
 fn main() {}
