@@ -1,1 +1,3 @@
+mod text;
+
 fn main() {}
