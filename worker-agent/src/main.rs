@@ -1,1 +1,3 @@
+mod provider;
+
 fn main() {}

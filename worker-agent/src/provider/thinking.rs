@@ -1,0 +1,131 @@
+//! Thinking levels: their names, aliases, and what each api kind makes of them. Pure.
+
+use serde::{Deserialize, Serialize};
+
+/// How much a model shall reason before it answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ThinkingLevel {
+    #[default]
+    Off,
+    Minimal,
+    Low,
+    Medium,
+    High,
+    Xhigh,
+}
+
+impl ThinkingLevel {
+    pub const ALL: [ThinkingLevel; 6] =
+        [Self::Off, Self::Minimal, Self::Low, Self::Medium, Self::High, Self::Xhigh];
+
+    /// Name as in config, RPC and transcripts.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Minimal => "minimal",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Xhigh => "xhigh",
+        }
+    }
+
+    /// A level as people type it, aliases included; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let key: String =
+            text.trim().to_lowercase().chars().filter(|c| !matches!(c, ' ' | '-' | '_')).collect();
+        Some(match key.as_str() {
+            "off" | "none" | "disable" | "disabled" | "no" | "false" => Self::Off,
+            "minimal" | "min" | "think" => Self::Minimal,
+            "low" | "on" | "enable" | "enabled" | "yes" | "true" | "thinkhard" => Self::Low,
+            "medium" | "mid" | "med" | "adaptive" | "thinkharder" | "harder" => Self::Medium,
+            "high" | "max" | "highest" | "ultra" | "ultrathink" | "thinkhardest" => Self::High,
+            "xhigh" | "extrahigh" => Self::Xhigh,
+            _ => return None,
+        })
+    }
+
+    /// The level that this model can do: `xhigh` exists only in a few OpenAI families.
+    pub fn fitted(self, model_id: &str) -> Self {
+        if self == Self::Xhigh && !has_xhigh(model_id) { Self::High } else { self }
+    }
+
+    /// Next level down, for a vendor that refused this one.
+    pub fn lower(self) -> Option<Self> {
+        let at = Self::ALL.iter().position(|l| *l == self)?;
+        Self::ALL.get(at.checked_sub(1)?).copied()
+    }
+
+    /// Anthropic's `budget_tokens` (their lower bound is 1024); `None` switches thinking off.
+    pub fn anthropic_budget_tokens(self) -> Option<u32> {
+        match self {
+            Self::Off => None,
+            Self::Minimal => Some(1024),
+            Self::Low => Some(2048),
+            Self::Medium => Some(8192),
+            Self::High | Self::Xhigh => Some(16_384),
+        }
+    }
+
+    /// `reasoning_effort` of OpenAI and `reasoning.effort` of OpenRouter; `None` sends no field.
+    pub fn effort(self) -> Option<&'static str> {
+        (self != Self::Off).then(|| self.as_str())
+    }
+}
+
+/// Whether the OpenAI model with this id knows `xhigh`.
+pub fn has_xhigh(model_id: &str) -> bool {
+    let id = model_id.rsplit('/').next().unwrap_or(model_id);
+    id.starts_with("gpt-5")
+        && (id.contains("codex") || !matches!(id, "gpt-5" | "gpt-5-mini" | "gpt-5-nano" | "gpt-5.1"))
+}
+
+/// The level of a turn: what was asked for, else what the session or config says, else `low` for a model
+/// that reasons and `off` for one that does not.
+pub fn resolve(wishes: &[Option<ThinkingLevel>], reasoning: bool) -> ThinkingLevel {
+    let wish = wishes.iter().find_map(|w| *w);
+    match (wish, reasoning) {
+        (Some(level), _) => level,
+        (None, true) => ThinkingLevel::Low,
+        (None, false) => ThinkingLevel::Off,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_write_levels_in_many_ways() {
+        for (text, level) in [
+            ("think hard", ThinkingLevel::Low),
+            ("ULTRATHINK", ThinkingLevel::High),
+            ("extra-high", ThinkingLevel::Xhigh),
+            ("on", ThinkingLevel::Low),
+            (" off ", ThinkingLevel::Off),
+        ] {
+            assert_eq!(ThinkingLevel::parse(text), Some(level), "{text}");
+        }
+        assert_eq!(ThinkingLevel::parse("a lot"), None);
+        for level in ThinkingLevel::ALL {
+            assert_eq!(ThinkingLevel::parse(level.as_str()), Some(level));
+        }
+    }
+
+    #[test]
+    fn xhigh_is_lowered_where_unknown() {
+        assert_eq!(ThinkingLevel::Xhigh.fitted("claude-opus-4-6"), ThinkingLevel::High);
+        assert_eq!(ThinkingLevel::Xhigh.fitted("openai/gpt-5.2"), ThinkingLevel::Xhigh);
+        assert_eq!(ThinkingLevel::Low.lower(), Some(ThinkingLevel::Minimal));
+        assert_eq!(ThinkingLevel::Off.lower(), None);
+    }
+
+    #[test]
+    fn first_wish_wins() {
+        use ThinkingLevel::*;
+        assert_eq!(resolve(&[None, Some(High), Some(Low)], false), High);
+        assert_eq!(resolve(&[None], true), Low);
+        assert_eq!(resolve(&[], false), Off);
+    }
+}
