@@ -6,4 +6,5 @@
 //!
 //! Not here: any rule about sessions, models, channels or HTTP.
 
+pub mod view;
 pub mod wire;
