@@ -4,6 +4,7 @@
 mod events;
 mod exit_code;
 mod gateway;
+mod lock;
 mod scheduler;
 
 fn main() {}
