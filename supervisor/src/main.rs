@@ -4,7 +4,9 @@
 mod events;
 mod exit_code;
 mod gateway;
+mod journal;
 mod lock;
+mod router;
 mod scheduler;
 
 fn main() {}

@@ -1,0 +1,3 @@
+//! Accepted messages.
+
+pub mod state;
