@@ -1,3 +1,6 @@
+//! `openclaw-agent`: one process per agent. Transcripts, prompt, model calls and tools; no network port.
+
 mod provider;
+mod session;
 
 fn main() {}

@@ -1,0 +1,112 @@
+//! What of a branch goes to the model, and in which form. PURE: entries in, messages out.
+//!
+//! Two steps: `build` picks the messages (after the last compaction), `repair` makes every tool call be followed by
+//! exactly one result, which every vendor demands.
+
+use super::entry::{Body, Entry};
+use super::message::{
+    AssistantMessage, Block, Content, Message, StopReason, ToolCall, ToolResultMessage, UserMessage,
+};
+
+/// Text of a result that was never written.
+pub const MISSING_RESULT: &str =
+    "[no result recorded: the call was interrupted; check the state before you repeat it]";
+
+/// Messages for the model, oldest first.
+pub fn build(branch: &[&Entry]) -> Vec<Message> {
+    let last_compaction = branch.iter().rposition(|entry| matches!(entry.body, Body::Compaction { .. }));
+    let mut messages = Vec::new();
+    let mut rest = branch;
+    if let Some(at) = last_compaction
+        && let Some((before, from)) = branch.split_at_checked(at)
+        && let Some((compaction, after)) = from.split_first()
+        && let Body::Compaction { summary, first_kept_entry_id, .. } = &compaction.body
+    {
+        messages.push(Message::user(
+            format!("The conversation before this point was summarised:\n\n<summary>\n{summary}\n</summary>"),
+            0,
+        ));
+        let kept = before.iter().position(|entry| entry.id == *first_kept_entry_id).unwrap_or(before.len());
+        messages.extend(before.iter().skip(kept).filter_map(|entry| visible(entry)));
+        rest = after;
+    }
+    messages.extend(rest.iter().filter_map(|entry| visible(entry)));
+    repair(messages)
+}
+
+/// The message that an entry stands for, if it enters the context.
+fn visible(entry: &Entry) -> Option<Message> {
+    match &entry.body {
+        Body::Message { message } => Some(message.clone()),
+        Body::BranchSummary { summary, .. } => Some(Message::user(
+            format!(
+                "An earlier branch of this conversation was summarised:\n\n<summary>\n{summary}\n</summary>"
+            ),
+            0,
+        )),
+        Body::CustomMessage { content, .. } => Some(Message::User(UserMessage {
+            content: content.clone(),
+            timestamp: 0,
+            provenance: None,
+            idempotency_key: None,
+        })),
+        _ => None,
+    }
+}
+
+/// Every call gets exactly one result right behind it; orphans and duplicates go; what a failed or stopped model
+/// left half said loses its calls; leading results and assistant texts without content go.
+pub fn repair(messages: Vec<Message>) -> Vec<Message> {
+    let mut repaired: Vec<Message> = Vec::with_capacity(messages.len());
+    let mut open: Vec<ToolCall> = Vec::new();
+    for message in messages {
+        match message {
+            Message::ToolResult(result) => {
+                let Some(at) = open.iter().position(|call| call.id == result.tool_call_id) else { continue };
+                open.remove(at);
+                repaired.push(Message::ToolResult(result));
+            }
+            Message::User(user) => {
+                close(&mut repaired, &mut open, user.timestamp);
+                repaired.push(Message::User(user));
+            }
+            Message::Assistant(assistant) => {
+                close(&mut repaired, &mut open, assistant.timestamp);
+                let Some(assistant) = usable(assistant) else { continue };
+                open = assistant.tool_calls();
+                repaired.push(Message::Assistant(assistant));
+            }
+        }
+    }
+    let at = repaired.last().map_or(0, Message::timestamp);
+    close(&mut repaired, &mut open, at);
+    repaired
+}
+
+fn close(repaired: &mut Vec<Message>, open: &mut Vec<ToolCall>, timestamp: i64) {
+    for call in open.drain(..) {
+        repaired.push(Message::ToolResult(ToolResultMessage::text(
+            &call.id,
+            &call.name,
+            MISSING_RESULT,
+            true,
+            timestamp,
+        )));
+    }
+}
+
+fn usable(mut assistant: AssistantMessage) -> Option<AssistantMessage> {
+    let broken = matches!(assistant.stop_reason, StopReason::Error | StopReason::Aborted);
+    if broken && let Content::Blocks(blocks) = &mut assistant.content {
+        blocks.retain(|block| !matches!(block, Block::ToolCall { .. }));
+    }
+    let says_something = assistant.content.blocks().iter().any(|block| match block {
+        Block::Text { text, .. } => !text.trim().is_empty(),
+        Block::ToolCall { .. } => true,
+        _ => false,
+    }) || matches!(&assistant.content, Content::Text(text) if !text.trim().is_empty());
+    says_something.then_some(assistant)
+}
+
+#[cfg(test)]
+mod tests;
