@@ -2,5 +2,6 @@
 
 mod provider;
 mod session;
+mod tool;
 
 fn main() {}
