@@ -8,16 +8,25 @@ use std::sync::Arc;
 use futures_util::Stream;
 use tokio_util::sync::CancellationToken;
 
+pub mod auth;
+pub mod catalog;
+mod demo;
 pub mod failure;
 pub mod http;
 pub mod model;
+pub mod models;
+pub mod retry;
 pub mod retry_after;
+pub mod select;
+pub mod settings;
 pub mod thinking;
 pub mod types;
 
 pub use failure::{ProviderError, Reason};
 pub use http::Http;
 pub use model::{Deadlines, Endpoint, Model, Secret};
+pub use models::{Models, Selected};
+pub use retry::RetryBudget;
 pub use thinking::ThinkingLevel;
 pub use types::{
     AssistantMessage, Block, Content, Cost, Message, ModelRequest, ProviderEvent, StopReason,
@@ -44,4 +53,14 @@ pub struct Call {
     pub endpoint: Arc<Endpoint>,
     pub request: Arc<ModelRequest>,
     pub http: Http,
+}
+
+/// Every api kind.
+pub fn all() -> &'static [&'static dyn Provider] {
+    &[&demo::Demo]
+}
+
+/// The api kind of this name.
+pub fn by_kind(kind: &str) -> Option<&'static dyn Provider> {
+    all().iter().copied().find(|p| p.kind() == kind)
 }

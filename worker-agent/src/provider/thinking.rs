@@ -92,6 +92,25 @@ pub fn resolve(wishes: &[Option<ThinkingLevel>], reasoning: bool) -> ThinkingLev
     }
 }
 
+/// The level to repeat a request with after the vendor refused `now`: the highest one that its words offer below
+/// `now`, else `off`; `low` where it says that reasoning cannot be switched off. `None` when the refusal is about
+/// something else.
+pub fn after_refusal(now: ThinkingLevel, words: &str) -> Option<ThinkingLevel> {
+    let text = words.to_lowercase();
+    if text.contains("reasoning is mandatory") || text.contains("reasoning cannot be disabled") {
+        return (now == ThinkingLevel::Off).then_some(ThinkingLevel::Low);
+    }
+    let about_thinking = ["reasoning", "thinking", "effort"].iter().any(|w| text.contains(w));
+    let refused = ["not support", "unsupported", "supported values", "invalid value", "does not allow"];
+    if now == ThinkingLevel::Off || !about_thinking || !refused.iter().any(|w| text.contains(w)) {
+        return None;
+    }
+    let offered = text.split_once("supported values").map(|(_, list)| list).unwrap_or_default();
+    let words: Vec<&str> = offered.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let best = ThinkingLevel::ALL.into_iter().rev().find(|l| *l < now && words.contains(&l.as_str()));
+    Some(best.unwrap_or(ThinkingLevel::Off))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +138,19 @@ mod tests {
         assert_eq!(ThinkingLevel::Xhigh.fitted("openai/gpt-5.2"), ThinkingLevel::Xhigh);
         assert_eq!(ThinkingLevel::Low.lower(), Some(ThinkingLevel::Minimal));
         assert_eq!(ThinkingLevel::Off.lower(), None);
+    }
+
+    #[test]
+    fn a_refused_level_is_lowered_to_an_offered_one() {
+        use ThinkingLevel::*;
+        let openai = "Unsupported value: 'xhigh' is not supported with the 'gpt-5' model. Supported values are: 'minimal', 'low', 'medium', and 'high'. (reasoning_effort)";
+        assert_eq!(after_refusal(Xhigh, openai), Some(High));
+        assert_eq!(after_refusal(Medium, "\"llama\" does not support thinking"), Some(Off));
+        assert_eq!(
+            after_refusal(Off, "Reasoning is mandatory for this endpoint and cannot be disabled."),
+            Some(Low)
+        );
+        assert_eq!(after_refusal(High, "messages.3: tool id is not valid"), None);
     }
 
     #[test]
