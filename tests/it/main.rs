@@ -1,1 +1,3 @@
-//! x
+//! What crosses a process: one module per noun.
+
+mod telegram_double;
