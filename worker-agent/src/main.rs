@@ -3,5 +3,6 @@
 mod provider;
 mod session;
 mod tool;
+mod turn;
 
 fn main() {}

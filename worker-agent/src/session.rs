@@ -6,7 +6,9 @@
 pub mod context;
 pub mod disk;
 pub mod entry;
+pub mod history;
 pub mod message;
 pub mod reset;
 pub mod store;
 pub mod transcript;
+pub mod visible;
