@@ -6,5 +6,7 @@
 //!
 //! Not here: any rule about sessions, models, channels or HTTP.
 
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod view;
 pub mod wire;

@@ -10,10 +10,16 @@ pub mod agent;
 pub mod channel;
 pub mod control;
 pub mod error;
+pub mod frame;
 pub mod handshake;
 pub mod id;
 pub mod limits;
+pub(crate) mod lossy;
+pub mod state;
+pub mod version;
 
 pub use error::WireError;
+pub use frame::{Flags, Frame, FrameDecoder, FrameError};
 pub use id::Id;
+pub use lossy::Lossy;
 pub use registry::{Class, DecodeError, Wire, decode_payload, encode_payload};

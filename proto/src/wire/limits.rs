@@ -30,3 +30,21 @@ pub const HELLO_MS: u64 = 5_000;
 pub const READY_MS: u64 = 30_000;
 /// After a cancel the caller waits this long for the terminal frame before it forgets the request.
 pub const CANCEL_GRACE_MS: u64 = 2_000;
+/// Least credit that a durable or lossy frame costs, so that a window of tiny frames is at most 8192 of them.
+pub const FRAME_CHARGE_BYTES_MIN: usize = 256;
+/// Control frames that wait for the consumer of one link; a peer that sends more is flooding.
+pub const CONTROL_INBOX_MAX: usize = 64;
+/// Bytes of those frames: one `Welcome` with a large configuration, and room.
+pub const CONTROL_INBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Results under reassembly, and results on their way out, on one link: two of the largest.
+pub const RESULTS_BYTES_MAX: usize = 2 * RESULT_BYTES_MAX;
+/// Merged slots that wait on one link: one per run that streams and kind of text, with room for drafts.
+pub const LOSSY_SLOTS_MAX: usize = 256;
+/// A merged slot above this starts another one, so that a slot always fits a frame.
+pub const LOSSY_SLOT_BYTES_MAX: usize = 256 * 1024;
+/// Lossy bytes that wait on one link; above it new ones are dropped and counted.
+pub const LOSSY_QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Finished requests whose corr is remembered, to tell a late answer from a second one.
+pub const DONE_CORRS_MAX: usize = 512;
+/// Frame headers kept for a crash report.
+pub const HEADERS_KEPT_MAX: usize = 32;

@@ -1,0 +1,73 @@
+//! Places where a test build dies on purpose. Empty functions in every other build.
+//!
+//! Actions, in the syntax of the `fail` crate (`name=return(kill);other=2*off->return(torn(40))`): `kill` (SIGKILL),
+//! `abort`, `stop` (SIGSTOP), `torn(n)` (the writer writes n bytes and dies).
+
+/// Arms the failpoints that a test passed; refused text is reported on standard error.
+pub fn arm(spec: &str) {
+    #[cfg(feature = "failpoints")]
+    armed::arm(spec);
+    #[cfg(not(feature = "failpoints"))]
+    let _ = spec;
+}
+
+/// Acts when the failpoint is armed.
+#[inline]
+pub fn hit(name: &str) {
+    #[cfg(feature = "failpoints")]
+    armed::hit(name);
+    #[cfg(not(feature = "failpoints"))]
+    let _ = name;
+}
+
+/// How many bytes a writer has to write before it calls [`die`]; `None` nearly always.
+#[inline]
+pub fn torn(name: &str) -> Option<usize> {
+    #[cfg(feature = "failpoints")]
+    return armed::torn(name);
+    #[cfg(not(feature = "failpoints"))]
+    {
+        let _ = name;
+        None
+    }
+}
+
+/// The end of a torn write: as if the power went away.
+pub fn die() {
+    super::sys::kill_self(nix::sys::signal::Signal::SIGKILL);
+}
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use nix::sys::signal::Signal;
+
+    pub(super) fn arm(spec: &str) {
+        for point in spec.split(';').map(str::trim).filter(|point| !point.is_empty()) {
+            let result = match point.split_once('=') {
+                Some((name, action)) => fail::cfg(name.trim(), action.trim()),
+                None => Err("no `=`".into()),
+            };
+            if let Err(error) = result {
+                tracing::error!(point, error, "failpoint not armed");
+            }
+        }
+    }
+
+    fn action(name: &str) -> Option<String> {
+        fail::eval(name, |argument| argument).flatten()
+    }
+
+    pub(super) fn hit(name: &str) {
+        match action(name).as_deref() {
+            Some("kill") => crate::runtime::sys::kill_self(Signal::SIGKILL),
+            Some("stop") => crate::runtime::sys::kill_self(Signal::SIGSTOP),
+            Some("abort") => std::process::abort(),
+            Some(other) => tracing::error!(name, other, "failpoint has an unknown action"),
+            None => {}
+        }
+    }
+
+    pub(super) fn torn(name: &str) -> Option<usize> {
+        action(name)?.strip_prefix("torn(")?.strip_suffix(')')?.parse().ok()
+    }
+}
