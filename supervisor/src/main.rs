@@ -3,6 +3,7 @@
 
 mod events;
 mod exit_code;
+mod front;
 mod gateway;
 mod journal;
 mod lock;

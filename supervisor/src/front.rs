@@ -1,0 +1,21 @@
+//! The public side: one port for HTTP and WebSocket, who is let in, and what goes out to whom.
+//!
+//! Runs on a runtime of its own; it talks to the core only by handles. Nothing here decides about runs,
+//! sessions or channels, and nothing here parses what a model or a chat network wrote.
+
+pub mod auth;
+pub mod caller;
+pub mod connect;
+pub mod device;
+pub mod fanout;
+pub mod frame;
+pub mod limits;
+pub mod net;
+pub mod origin;
+pub mod outq;
+pub mod pairing;
+pub mod presence;
+pub mod render;
+pub mod scope;
+pub mod secret;
+pub mod settings;

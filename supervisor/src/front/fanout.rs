@@ -1,0 +1,282 @@
+//! From core's events to many sockets: rendered once per protocol, filtered by scope and audience, queued
+//! per socket. Nothing is kept for later: a new connection gets a snapshot with its hello.
+
+use super::caller::Caller;
+use super::frame::StateVersion;
+use super::limits::FANOUT_QUEUE_MAX;
+use super::outq::{Budget, CloseWith, Encoded, OutQueue};
+use super::presence::Presence;
+use super::render::{Audience, Rendered, Renderer};
+use super::scope;
+use crate::events::{ChatState, GatewayEvent, RunData};
+use bytes::Bytes;
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::mpsc;
+
+/// Runs, sessions and keys that one connection may follow.
+const FOLLOWED_MAX: usize = 512;
+
+/// A connection that said hello.
+pub struct Conn {
+    /// Who it is and what it may do.
+    pub caller: Arc<Caller>,
+    /// What waits to be written to it.
+    pub out: Arc<OutQueue>,
+    follows: Mutex<Follows>,
+}
+
+#[derive(Default)]
+struct Follows {
+    sessions: bool,
+    messages: HashSet<String>,
+    runs: HashSet<String>,
+    run_sessions: HashSet<String>,
+}
+
+impl Conn {
+    fn with<T>(&self, act: impl FnOnce(&mut Follows) -> T) -> T {
+        act(&mut self.follows.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn wants(&self, event: &Rendered) -> bool {
+        if let Some(needed) = event.scope
+            && !scope::covers(&self.caller.scopes, needed)
+        {
+            return false;
+        }
+        match &event.audience {
+            Audience::All => true,
+            Audience::Participants { run_id, session_key } => {
+                self.caller.has_cap("tool-events")
+                    && self.with(|f| f.runs.contains(&**run_id) || f.run_sessions.contains(&**session_key))
+            }
+            Audience::SessionSubscribers => self.with(|f| f.sessions),
+            Audience::MessageSubscribers(key) => self.with(|f| f.messages.contains(key)),
+        }
+    }
+}
+
+/// Handle of the fanout. Cheap to clone.
+#[derive(Clone)]
+pub struct Fanout(Arc<Inner>);
+
+struct Inner {
+    events: mpsc::Sender<GatewayEvent>,
+    conns: RwLock<HashMap<String, Arc<Conn>>>,
+    budget: Arc<Budget>,
+    presence: Presence,
+    health_version: AtomicU64,
+    /// An event that must not be lost did not fit: every client has to start afresh.
+    overrun: AtomicBool,
+}
+
+impl Fanout {
+    /// The handle, and the end that [`run`] works off.
+    pub fn new(presence: Presence) -> (Self, mpsc::Receiver<GatewayEvent>) {
+        let (events, source) = mpsc::channel(FANOUT_QUEUE_MAX);
+        let inner = Inner {
+            events,
+            conns: RwLock::default(),
+            budget: Arc::default(),
+            presence,
+            health_version: AtomicU64::new(1),
+            overrun: AtomicBool::new(false),
+        };
+        (Self(Arc::new(inner)), source)
+    }
+
+    /// Tell the clients. Never blocks: from a half-full queue on, events that a client can do without
+    /// are left out; when even the rest has no room, all clients are closed and start from a snapshot.
+    pub fn emit(&self, event: GatewayEvent) {
+        let crowded = self.0.events.capacity() < FANOUT_QUEUE_MAX / 2;
+        if crowded && can_do_without(&event) {
+            return;
+        }
+        if self.0.events.try_send(event).is_err() {
+            self.0.overrun.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The list of who is here.
+    pub fn presence(&self) -> &Presence {
+        &self.0.presence
+    }
+
+    /// The budget that new queues share.
+    pub fn budget(&self) -> Arc<Budget> {
+        self.0.budget.clone()
+    }
+
+    /// Versions of the two lists that clients cache.
+    pub fn versions(&self) -> StateVersion {
+        StateVersion {
+            presence: self.0.presence.version(),
+            health: self.0.health_version.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Add a connection that said hello.
+    pub fn join(&self, caller: Arc<Caller>, out: Arc<OutQueue>) -> Arc<Conn> {
+        let conn = Arc::new(Conn { caller, out, follows: Mutex::default() });
+        self.conns_mut(|conns| conns.insert(conn.caller.conn_id.clone(), conn.clone()));
+        conn
+    }
+
+    /// Remove a connection.
+    pub fn leave(&self, conn_id: &str) {
+        self.conns_mut(|conns| conns.remove(conn_id));
+    }
+
+    /// Connections that said hello.
+    pub fn count(&self) -> usize {
+        self.conns(HashMap::len)
+    }
+
+    /// Whether a device is connected.
+    pub fn device_connected(&self, device_id: &str) -> bool {
+        self.conns(|conns| conns.values().any(|c| c.caller.device_id.as_deref() == Some(device_id)))
+    }
+
+    /// This connection follows a run it started: tool events go to it if it can show them.
+    pub fn follow_run(&self, conn_id: &str, run_id: &str, session_key: &str) {
+        self.follow(conn_id, |f| {
+            bounded_insert(&mut f.runs, run_id);
+            bounded_insert(&mut f.run_sessions, session_key);
+        });
+    }
+
+    /// `sessions.subscribe`, `sessions.unsubscribe`.
+    pub fn follow_sessions(&self, conn_id: &str, on: bool) {
+        self.follow(conn_id, |f| f.sessions = on);
+    }
+
+    /// `sessions.messages.subscribe`, `sessions.messages.unsubscribe`.
+    pub fn follow_messages(&self, conn_id: &str, session_key: &str, on: bool) {
+        self.follow(conn_id, |f| {
+            if on {
+                bounded_insert(&mut f.messages, session_key);
+            } else {
+                f.messages.remove(session_key);
+            }
+        });
+    }
+
+    /// Close all connections after what is queued, e.g. 1012 `service restart`.
+    pub fn close_all(&self, with: &CloseWith) {
+        self.conns(|conns| conns.values().for_each(|c| c.out.close(with.clone())));
+    }
+
+    /// Close the connections of which `which` holds.
+    pub fn close_where(&self, with: &CloseWith, which: impl Fn(&Caller) -> bool) {
+        self.conns(|conns| {
+            conns.values().filter(|c| which(&c.caller)).for_each(|c| c.out.cut(with.clone()));
+        });
+    }
+
+    fn follow(&self, conn_id: &str, act: impl FnOnce(&mut Follows)) {
+        if let Some(conn) = self.conns(|conns| conns.get(conn_id).cloned()) {
+            conn.with(act);
+        }
+    }
+
+    fn conns<T>(&self, look: impl FnOnce(&HashMap<String, Arc<Conn>>) -> T) -> T {
+        look(&self.0.conns.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn conns_mut<T>(&self, act: impl FnOnce(&mut HashMap<String, Arc<Conn>>) -> T) -> T {
+        act(&mut self.0.conns.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn deliver(&self, event: &Rendered) {
+        let version = event.versioned.then(|| self.versions());
+        let encode = |payload: &Option<Value>| {
+            payload.as_ref().map(|p| {
+                let payload = Bytes::from(p.to_string());
+                Arc::new(Encoded { name: event.name, payload, version, droppable: event.droppable })
+            })
+        };
+        let (mut v3, mut v4) = (None, None);
+        self.conns(|conns| {
+            for conn in conns.values().filter(|c| c.wants(event)) {
+                let (cell, payload) =
+                    if conn.caller.protocol < 4 { (&mut v3, &event.v3) } else { (&mut v4, &event.v4) };
+                if let Some(encoded) = cell.get_or_insert_with(|| encode(payload)) {
+                    conn.out.push_event(encoded);
+                }
+            }
+        });
+        self.relieve();
+    }
+
+    /// While all queues together are too large, close the largest.
+    pub fn relieve(&self) {
+        while self.0.budget.exceeded() {
+            let largest = self.conns(|conns| {
+                conns.values().max_by_key(|c| c.out.bytes()).filter(|c| c.out.bytes() > 0).cloned()
+            });
+            match largest {
+                Some(conn) => conn.out.cut(CloseWith::new(1008, "slow consumer")),
+                None => return,
+            }
+        }
+    }
+}
+
+fn bounded_insert(set: &mut HashSet<String>, item: &str) {
+    if set.len() >= FOLLOWED_MAX && !set.contains(item) {
+        set.clear();
+    }
+    set.insert(item.to_owned());
+}
+
+fn can_do_without(event: &GatewayEvent) -> bool {
+    match event {
+        GatewayEvent::Run(run) => matches!(run.data, RunData::Assistant { .. } | RunData::Thinking { .. }),
+        GatewayEvent::Chat(chat) => matches!(chat.state, ChatState::Delta { .. }),
+        GatewayEvent::Presence | GatewayEvent::Health(_) | GatewayEvent::Heartbeat(_) => true,
+        _ => false,
+    }
+}
+
+/// Work off the events until the last handle is gone.
+pub async fn run(fanout: Fanout, mut source: mpsc::Receiver<GatewayEvent>) {
+    let mut renderer = Renderer::default();
+    loop {
+        let wait = renderer.next_due_ms().map(|due| due.saturating_sub(now_ms()));
+        let event = tokio::select! {
+            event = source.recv() => match event {
+                Some(event) => Some(event),
+                None => return,
+            },
+            () = tokio::time::sleep(std::time::Duration::from_millis(wait.unwrap_or(0))), if wait.is_some() => None,
+        };
+        if fanout.0.overrun.swap(false, Ordering::Relaxed) {
+            tracing::warn!("events for clients piled up; all clients are closed and start from a snapshot");
+            fanout.close_where(&CloseWith::new(1008, "slow consumer"), |_| true);
+        }
+        if matches!(event, Some(GatewayEvent::Health(_))) {
+            fanout.0.health_version.fetch_add(1, Ordering::Relaxed);
+        }
+        let now = now_ms();
+        let mut rendered = renderer.due(now);
+        if let Some(event) = event {
+            let presence = || fanout.0.presence.list(i64::try_from(now).unwrap_or(i64::MAX));
+            rendered.extend(renderer.render(event, now, presence));
+        }
+        for event in &rendered {
+            fanout.deliver(event);
+        }
+    }
+}
+
+/// Milliseconds since the epoch.
+pub fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests;
