@@ -2,4 +2,9 @@
 //!
 //! Doubles of other people's servers, and later real gateways, clients and oracles. Nothing here is shipped.
 
+pub mod executables;
+pub mod gateway;
+pub mod http;
 pub mod telegram_server;
+pub mod wait;
+pub mod ws_client;
