@@ -1,12 +1,14 @@
 //! Binary `openclaw`: the command line and the gateway's supervisor.
-#![allow(dead_code, reason = "until every part is wired into the composition root")]
+#![allow(dead_code, unused_imports, reason = "until every part is wired into the composition root")]
 
+mod config;
 mod events;
 mod exit_code;
 mod front;
 mod gateway;
 mod journal;
 mod lock;
+mod paths;
 mod router;
 mod scheduler;
 

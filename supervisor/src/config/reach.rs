@@ -1,0 +1,280 @@
+//! How far a key reaches: what a change of it restarts, and whether anything reads it yet.
+//!
+//! One row per prefix, the longest match wins. A key without a row restarts the gateway when changed and counts as not
+//! built yet; so a new key cannot be forgotten silently.
+
+use serde_json::Value;
+
+/// What must happen for a change to take effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing reads it at run time, or everyone reads it at each use.
+    None,
+    /// Applied in the running gateway.
+    Hot,
+    /// The agent's worker is replaced.
+    Agent,
+    /// The account's worker is replaced.
+    Channel,
+    /// The listener moves to another address.
+    Rebind,
+    /// The gateway restarts.
+    Restart,
+}
+
+impl Reach {
+    /// `x-class` of the schema.
+    #[must_use]
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Hot => "hot",
+            Self::Agent => "worker-agent",
+            Self::Channel => "worker-channel",
+            Self::Rebind => "rebind",
+            Self::Restart => "restart",
+        }
+    }
+
+    /// `reloadKind` of `config.schema.lookup`: clients know only three.
+    #[must_use]
+    pub fn reload_kind(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Hot | Self::Agent | Self::Channel => "hot",
+            Self::Rebind | Self::Restart => "restart",
+        }
+    }
+}
+
+use Reach::{Agent, Channel, Hot, Rebind, Restart};
+
+/// Prefix, reach, built. `*` matches any one part.
+const TABLE: &[(&str, Reach, bool)] = &[
+    ("$schema", Reach::None, true),
+    ("meta", Reach::None, true),
+    ("wizard", Reach::None, true),
+    ("compat", Hot, true),
+    ("env", Restart, true),
+    ("env.shellEnv", Restart, false),
+    ("oauth", Hot, false),
+    ("agents.defaults", Agent, false),
+    ("agents.defaults.bootstrapMaxChars", Agent, true),
+    ("agents.defaults.bootstrapTotalMaxChars", Agent, true),
+    ("agents.defaults.maxConcurrent", Hot, true),
+    ("agents.defaults.model", Agent, true),
+    ("agents.defaults.models", Agent, true),
+    ("agents.defaults.repoRoot", Agent, true),
+    ("agents.defaults.retry", Agent, true),
+    ("agents.defaults.skipBootstrap", Agent, true),
+    ("agents.defaults.thinkingDefault", Agent, true),
+    ("agents.defaults.timeFormat", Agent, true),
+    ("agents.defaults.timeoutSeconds", Hot, true),
+    ("agents.defaults.userTimezone", Agent, true),
+    ("agents.defaults.workspace", Agent, true),
+    ("agents.defaults.heartbeat", Hot, false),
+    ("agents.list", Agent, true),
+    ("agents.list.*.heartbeat", Hot, false),
+    ("agents.list.*.sandbox", Agent, false),
+    ("agents.list.*.subagents", Agent, false),
+    ("agents.list.*.memorySearch", Agent, false),
+    ("agents.list.*.humanDelay", Agent, false),
+    ("agents.entries", Agent, true),
+    ("models", Agent, false),
+    ("models.mode", Agent, true),
+    ("models.providers", Agent, true),
+    ("tools", Agent, false),
+    ("tools.allow", Agent, true),
+    ("tools.alsoAllow", Agent, true),
+    ("tools.byProvider", Agent, true),
+    ("tools.deny", Agent, true),
+    ("tools.exec", Agent, false),
+    ("tools.exec.backgroundMs", Agent, true),
+    ("tools.exec.cleanupMs", Agent, true),
+    ("tools.exec.pathPrepend", Agent, true),
+    ("tools.exec.timeoutSec", Agent, true),
+    ("tools.fs", Agent, true),
+    ("tools.profile", Agent, true),
+    ("skills", Agent, false),
+    ("skills.entries", Agent, true),
+    ("session", Hot, true),
+    ("session.agentToAgent", Hot, false),
+    ("session.maintenance", Hot, false),
+    ("session.sendPolicy", Hot, false),
+    ("session.threadBindings", Hot, false),
+    ("messages", Hot, false),
+    ("messages.groupChat", Hot, true),
+    ("messages.inbound", Hot, true),
+    ("messages.queue", Hot, true),
+    ("messages.responsePrefix", Hot, true),
+    ("bindings", Hot, true),
+    ("commands", Hot, false),
+    ("commands.ownerAllowFrom", Hot, true),
+    ("commands.restart", Hot, true),
+    ("commands.text", Hot, true),
+    ("channels", Channel, false),
+    ("channels.defaults", Hot, true),
+    ("channels.telegram", Channel, true),
+    ("hooks", Hot, false),
+    ("cron", Hot, false),
+    ("browser", Hot, false),
+    ("web", Hot, false),
+    ("logging", Hot, true),
+    ("ui", Reach::None, false),
+    ("talk", Reach::None, false),
+    ("audio", Reach::None, false),
+    ("secrets", Hot, false),
+    ("gateway", Restart, false),
+    ("gateway.allowRealIpFallback", Hot, true),
+    ("gateway.auth.allowTailscale", Hot, false),
+    ("gateway.auth.mode", Restart, true),
+    ("gateway.auth.password", Hot, true),
+    ("gateway.auth.rateLimit", Hot, true),
+    ("gateway.auth.token", Hot, true),
+    ("gateway.auth.trustedProxy", Hot, true),
+    ("gateway.bind", Rebind, true),
+    ("gateway.channelHealthCheckMinutes", Hot, false),
+    ("gateway.controlUi.allowInsecureAuth", Restart, true),
+    ("gateway.controlUi.allowedOrigins", Restart, true),
+    ("gateway.controlUi.basePath", Restart, true),
+    ("gateway.controlUi.dangerouslyAllowHostHeaderOriginFallback", Restart, true),
+    ("gateway.controlUi.dangerouslyDisableDeviceAuth", Restart, true),
+    ("gateway.controlUi.enabled", Restart, true),
+    ("gateway.controlUi.root", Restart, true),
+    ("gateway.customBindHost", Rebind, true),
+    ("gateway.http.endpoints.chatCompletions.enabled", Hot, true),
+    ("gateway.http.endpoints.responses", Hot, false),
+    ("gateway.http.securityHeaders", Hot, true),
+    ("gateway.limits", Restart, true),
+    ("gateway.mode", Restart, true),
+    ("gateway.onInvalidConfig", Reach::None, true),
+    ("gateway.port", Rebind, true),
+    ("gateway.reload", Reach::None, true),
+    ("gateway.remote.password", Reach::None, true),
+    ("gateway.remote.token", Reach::None, true),
+    ("gateway.remote.url", Reach::None, true),
+    ("gateway.remote", Reach::None, false),
+    ("gateway.tailscale.mode", Restart, true),
+    ("gateway.tailscale.resetOnExit", Restart, true),
+    ("gateway.tls.enabled", Restart, true),
+    ("gateway.trustedProxies", Hot, true),
+];
+
+/// The row of a dotted path.
+fn row(path: &str) -> Option<&'static (&'static str, Reach, bool)> {
+    let parts: Vec<&str> = path.split('.').collect();
+    let matches = |prefix: &str| {
+        let wanted: Vec<&str> = prefix.split('.').collect();
+        wanted.len() <= parts.len()
+            && wanted.iter().zip(&parts).all(|(want, part)| *want == "*" || want == part)
+    };
+    TABLE
+        .iter()
+        .filter(|(prefix, _, _)| matches(prefix))
+        .max_by_key(|(prefix, _, _)| prefix.matches('.').count())
+}
+
+/// What a change at this path needs.
+#[must_use]
+pub fn reach(path: &str) -> Reach {
+    row(path).map_or(Restart, |(_, reach, _)| *reach)
+}
+
+/// Whether anything reads this path.
+#[must_use]
+pub fn is_built(path: &str) -> bool {
+    row(path).is_some_and(|(_, _, built)| *built)
+}
+
+/// Whether a longer row may say something else about keys below this path.
+fn is_split(path: &str) -> bool {
+    let depth = path.split('.').count();
+    TABLE.iter().any(|(prefix, _, _)| {
+        let parts: Vec<&str> = prefix.split('.').collect();
+        parts.len() > depth
+            && parts.iter().zip(path.split('.')).all(|(want, part)| *want == "*" || *want == part)
+    })
+}
+
+/// The configured keys that nothing reads yet, each as the topmost path of which that is true.
+#[must_use]
+pub fn unbuilt(config: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    collect(config, "", &mut found);
+    found
+}
+
+fn collect(value: &Value, path: &str, found: &mut Vec<String>) {
+    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    if !path.is_empty() && !is_split(path) {
+        if !is_built(path) {
+            found.push(path.to_owned());
+        }
+        return;
+    }
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| collect(value, &below(key), found)),
+        Value::Array(items) => {
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(index, value)| collect(value, &below(&index.to_string()), found));
+        }
+        _ if !path.is_empty() && !is_built(path) => found.push(path.to_owned()),
+        _ => {}
+    }
+}
+
+/// A copy without the keys that nothing reads yet: what the strict typed forms are given.
+#[must_use]
+pub fn without_unbuilt(config: &Value) -> Value {
+    let mut copy = config.clone();
+    for path in unbuilt(config) {
+        if let Ok(path) = super::key_path::KeyPath::parse(&path) {
+            path.remove(&mut copy);
+        }
+    }
+    copy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::known::shapes;
+    use serde_json::json;
+
+    #[test]
+    fn every_row_names_keys_that_exist() {
+        let root = shapes();
+        for (prefix, _, _) in TABLE {
+            let found = prefix.split('.').try_fold(&root, |shape, part| {
+                if part == "*" { shape.item.as_ref().or(shape.any_key.as_ref()) } else { shape.child(part) }
+                    .map(|child| &**child)
+            });
+            assert!(found.is_some(), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn the_longest_row_decides_and_the_rest_restarts() {
+        assert_eq!(reach("gateway.port"), Rebind);
+        assert_eq!(reach("gateway.terminal.enabled"), Restart);
+        assert_eq!(reach("agents.defaults.heartbeat.every"), Hot);
+        assert_eq!(reach("agents.list.0.heartbeat.every"), Hot);
+        assert_eq!(reach("agents.list.0.model"), Agent);
+        assert_eq!(reach("discovery.mdns.mode"), Restart);
+        assert_eq!(reach("gateway.bind").reload_kind(), "restart");
+    }
+
+    #[test]
+    fn what_nothing_reads_is_listed_at_its_top() {
+        let config = json!({"browser": {"enabled": true}, "gateway": {"port": 1, "nodes": {"allowCommands": []}},
+            "agents": {"list": [{"id": "a", "sandbox": {"mode": "all"}}]}, "tools": {"exec": {"host": "node"}}});
+        assert_eq!(
+            unbuilt(&config),
+            ["browser", "gateway.nodes", "agents.list.0.sandbox", "tools.exec.host"]
+        );
+        let read = without_unbuilt(&config);
+        assert_eq!(read, json!({"gateway": {"port": 1}, "agents": {"list": [{"id": "a"}]}}));
+    }
+}

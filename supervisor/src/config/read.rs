@@ -1,0 +1,226 @@
+//! From bytes on disk to a judged configuration: read, parse, include, environment, old keys, types, rules, defaults.
+//! One function, no state; an unreadable or invalid file never turns into an empty configuration.
+
+use super::check::{Checked, check};
+use super::environment::Environment;
+use super::include::{FILE_BYTES_MAX, Includes};
+use super::issue::Issue;
+use super::known::shapes;
+use super::substitute::substitute;
+use super::syntax::{Kind, Node, parse};
+use super::{legacy, reach, validate};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// What the disk holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceText {
+    pub path: PathBuf,
+    pub exists: bool,
+    /// `None` when the file could not be read.
+    pub raw: Option<String>,
+    /// SHA-256 of the bytes as they are, secrets included, in hex; of nothing for a missing file.
+    pub hash: String,
+    /// Every file read: the main one first, then included ones.
+    pub files: Vec<PathBuf>,
+}
+
+/// Everything that can be said about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Not empty means invalid.
+    pub issues: Vec<Issue>,
+    pub warnings: Vec<Issue>,
+    /// Keys of earlier releases, read in their new place.
+    pub legacy: Vec<Issue>,
+    /// Known keys that nothing reads yet.
+    pub unbuilt: Vec<String>,
+    /// Errors of `config validate` that a running gateway only warns of.
+    pub missing_env: Vec<Issue>,
+}
+
+/// A file with its verdict. Values are only present as far as the pipeline came.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConfigFile {
+    pub source: SourceText,
+    /// As authored: JSON5 read, nothing replaced.
+    pub parsed: Value,
+    /// Includes and references replaced, no defaults.
+    pub resolved: Value,
+    pub findings: Findings,
+    /// The environment with `.env` files and the `env` section.
+    pub env: Environment,
+}
+
+impl ConfigFile {
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.findings.issues.is_empty()
+    }
+
+    /// With the defaults that the original fills in at load.
+    #[must_use]
+    pub fn with_defaults(&self) -> Value {
+        super::defaults::apply(&self.resolved)
+    }
+}
+
+/// SHA-256 in hex.
+#[must_use]
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// Reads and judges the file at `path`. `env` is the environment before the file's own `env` section.
+#[must_use]
+pub fn read_file(path: &Path, env: &Environment) -> ConfigFile {
+    match read_text(path) {
+        Ok(Some(text)) => judge(path, &text, env),
+        Ok(None) => ConfigFile {
+            source: SourceText {
+                path: path.to_path_buf(),
+                hash: sha256_hex(b""),
+                files: vec![path.to_path_buf()],
+                ..SourceText::default()
+            },
+            parsed: Value::Object(Map::new()),
+            resolved: Value::Object(Map::new()),
+            env: env.clone(),
+            ..ConfigFile::default()
+        },
+        Err(issue) => ConfigFile {
+            source: SourceText { path: path.to_path_buf(), exists: true, ..SourceText::default() },
+            findings: Findings { issues: vec![issue], ..Findings::default() },
+            env: env.clone(),
+            ..ConfigFile::default()
+        },
+    }
+}
+
+fn read_text(path: &Path) -> Result<Option<String>, Issue> {
+    let failed = |error: &std::io::Error| {
+        let mut issue = Issue::new("", format!("read failed: {error}"));
+        if error.kind() == std::io::ErrorKind::PermissionDenied {
+            let uid = rustix::process::getuid().as_raw();
+            issue = issue.hint(format!("chown {uid} \"{}\"", path.display()));
+        }
+        Err(issue)
+    };
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return failed(&error),
+    };
+    let mut bytes = Vec::new();
+    if let Err(error) = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes) {
+        return failed(&error);
+    }
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(Issue::new("", format!("read failed: file is larger than {FILE_BYTES_MAX} bytes")));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Some(text)),
+        Err(_) => Err(Issue::new("", "read failed: file is not UTF-8 text")),
+    }
+}
+
+/// Judges a text as if it stood at `path`.
+#[must_use]
+pub fn judge(path: &Path, text: &str, env: &Environment) -> ConfigFile {
+    let mut out = ConfigFile {
+        source: SourceText {
+            path: path.to_path_buf(),
+            exists: true,
+            raw: Some(text.to_owned()),
+            hash: sha256_hex(text.as_bytes()),
+            files: vec![path.to_path_buf()],
+        },
+        env: env.clone(),
+        ..ConfigFile::default()
+    };
+    let tree = match parse(text) {
+        Ok(tree) => tree,
+        Err(error) => {
+            let mut issue = Issue::new("", format!("JSON5 parse failed: SyntaxError: {error}"));
+            issue.file = Some(path.to_path_buf());
+            (issue.line, issue.column) = (error.line, error.column);
+            out.findings.issues.push(issue);
+            return out;
+        }
+    };
+    out.parsed = tree.to_value();
+    if !matches!(tree.kind, Kind::Object(_)) {
+        out.findings
+            .issues
+            .push(Issue::new("", "expected object at the root of the file").at(tree.at, &out.source.files));
+        return out;
+    }
+    let mut includes = Includes::new(path);
+    match includes.expand(tree, &[path.to_path_buf()]) {
+        Ok(tree) => {
+            out.source.files = includes.files;
+            judge_tree(tree, &mut out);
+        }
+        Err(error) => out.findings.issues.push(Issue::new("", error.to_string())),
+    }
+    out
+}
+
+fn judge_tree(mut tree: Node, out: &mut ConfigFile) {
+    let refused = out.env.add_section(&tree.to_value());
+    for name in refused {
+        let path = format!("env.{name}");
+        out.findings
+            .warnings
+            .push(Issue::new(path, "a configuration file may not set this variable; ignored"));
+    }
+    let missing = substitute(&mut tree, &out.env);
+    let files = out.source.files.clone();
+    out.findings.missing_env = missing
+        .into_iter()
+        .map(|missing| {
+            let text =
+                format!("Missing env var \"{}\" referenced at config path: {}", missing.name, missing.path);
+            Issue::new(missing.path, text).at(missing.at, &files)
+        })
+        .collect();
+    out.findings.legacy = legacy::migrate(&mut tree, &files);
+    out.resolved = tree.to_value();
+    let ignored = out.resolved.pointer("/compat/ignoreUnknown").and_then(Value::as_array);
+    let ignored: Vec<String> =
+        ignored.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    out.findings.issues.extend(validate::validate(&tree, &shapes(), &files, &ignored));
+    if out.is_valid() {
+        let found = check(&Checked { root: &tree, value: &out.resolved, env: &out.env, files: &files });
+        out.findings.issues.extend(found.issues);
+        out.findings.warnings.extend(found.warnings);
+    }
+    let unresolved = out.findings.missing_env.iter();
+    let refused: Vec<Issue> =
+        unresolved.filter(|m| !out.findings.issues.iter().any(|i| i.path == m.path)).cloned().collect();
+    out.findings.warnings.extend(refused);
+    out.findings.warnings.extend(out.findings.legacy.iter().cloned());
+    if let Some(version) = newer_version(&out.resolved) {
+        let own = env!("CARGO_PKG_VERSION");
+        let text =
+            format!("Config was last written by a newer OpenClaw ({version}); current version is {own}.");
+        out.findings.warnings.push(Issue::new("meta.lastTouchedVersion", text));
+    }
+    out.findings.unbuilt = reach::unbuilt(&out.resolved);
+}
+
+/// The original counts years (`2026.2.26`); only our own release numbers can be compared with ours.
+fn newer_version(config: &Value) -> Option<&str> {
+    let written = config.pointer("/meta/lastTouchedVersion")?.as_str()?;
+    let numbers =
+        |text: &str| text.split(['.', '-']).map_while(|part| part.parse::<u64>().ok()).collect::<Vec<_>>();
+    let (theirs, ours) = (numbers(written), numbers(env!("CARGO_PKG_VERSION")));
+    let calendar = theirs.first().is_some_and(|major| *major >= 2_000);
+    (!calendar && theirs > ours).then_some(written)
+}
