@@ -10,20 +10,37 @@
 //!
 //! A reply means durable. A refusal of one job rolls back that job alone; a failed commit refuses the whole batch.
 
+pub mod dead_letter;
+pub mod dedupe;
+pub mod disk;
 mod error;
+mod handle;
 pub mod inbound;
+mod ledger;
 pub mod outbox;
+mod recover;
+mod retention;
 pub mod run;
+mod schema;
+mod session_index;
 mod sql;
 pub mod types;
+mod writer;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 
 use proto::wire::id::Id;
 
 pub use error::JournalError;
+pub use handle::JournalHandle;
 pub use proto::wire::agent::SessionRow;
 pub use types::*;
+pub use writer::{OpenOptions, SyncLevel};
 
 /// A body larger than this is refused; it is also the largest frame of a link, so nothing legal is.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -95,8 +112,8 @@ pub trait Journal: Clone + Send + Sync + 'static {
         now_us: i64,
         limit: u32,
     ) -> impl Future<Output = Res<Vec<OutboxRow>>> + Send;
-    /// When the next waiting row of any account becomes due, with its account.
-    fn next_due(&self) -> impl Future<Output = Res<Option<(i64, String)>>> + Send;
+    /// Per account, when its next row becomes due (`(account, next_us)`).
+    fn next_due(&self) -> impl Future<Output = Res<Vec<(String, i64)>>> + Send;
     /// C9.
     fn lease(&self, out_id: Id, epoch: u64, now_us: i64) -> impl Future<Output = Res<OutboxRow>> + Send;
     /// C10. Only after `Ok` may the worker be told to write to the network.

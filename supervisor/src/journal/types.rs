@@ -6,6 +6,8 @@
 use proto::wire::agent::SessionRow;
 use proto::wire::id::Id;
 
+use super::sql::int_enum;
+
 pub use super::inbound::state::InboundState;
 pub use super::outbox::state::{OnUnknown, OutState, SendClass, WireKind};
 pub use super::run::state::{InterruptCause, RunState};
@@ -112,17 +114,18 @@ pub struct DedupeRow {
     pub expires_us: i64,
 }
 
-/// Why a run exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunOrigin {
-    Channel,
-    Rpc,
-    Cron,
-    Heartbeat,
-    Hook,
-    Http,
-    Subagent,
-    System,
+int_enum! {
+    /// Why a run exists.
+    pub enum RunOrigin {
+        Channel = 0 "channel",
+        Rpc = 1 "rpc",
+        Cron = 2 "cron",
+        Heartbeat = 3 "heartbeat",
+        Hook = 4 "hook",
+        Http = 5 "http",
+        Subagent = 6 "subagent",
+        System = 7 "system",
+    }
 }
 
 /// C2: a run and the inbounds that it claims.
@@ -354,12 +357,13 @@ pub struct SystemEvent {
     pub context_key: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeadKind {
-    Inbound,
-    Outbox,
-    /// A file left in the directory of the gateway that was here before.
-    Imported,
+int_enum! {
+    pub enum DeadKind {
+        Inbound = 0 "inbound",
+        Outbox = 1 "outbox",
+        /// A file left in the directory of the gateway that was here before.
+        Imported = 2 "imported",
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -390,7 +394,8 @@ pub struct Recovered {
     pub interrupted: Vec<RunRow>,
     /// Runs claimed but never started.
     pub pending: Vec<RunRow>,
-    /// Runs that may not be resumed (too old): already ended as `Abandoned`, tell the user.
+    /// Runs that may not be resumed: end each with [`super::Journal::finish_run`] as `Abandoned` (or `Poisoned`), with
+    /// its note to the user in the same step.
     pub abandoned: Vec<RunRow>,
     /// Sessions with waiting messages.
     pub queued_sessions: Vec<String>,

@@ -64,3 +64,6 @@ impl InboundState {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,3 +189,6 @@ fn resolve(facts: Facts) -> Step {
         (SendClass::C, _) => Step { to: OutState::Failed, effect: Effect::None },
     }
 }
+
+#[cfg(test)]
+mod tests;

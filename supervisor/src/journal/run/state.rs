@@ -5,7 +5,7 @@
 //!    │        │   ^
 //!    │        v   │ attempt + 1
 //!    │     Interrupted
-//!    └────────┴───┴──> Cancelled | TimedOut | Failed | Poisoned | Abandoned ─> Closed
+//!    └────────┴───┴──> Cancelled | TimedOut | Failed | Poisoned | Abandoned
 //! ```
 
 use crate::journal::sql::{Illegal, int_enum};
@@ -97,7 +97,7 @@ impl RunState {
             (S::Pending | S::Started | S::Interrupted, E::Fail) => S::Failed,
             (S::Interrupted | S::Started, E::Poison) => S::Poisoned,
             (S::Pending | S::Interrupted, E::Abandon) => S::Abandoned,
-            (s, E::Close) if s.ended() => S::Closed,
+            (S::Final | S::Closed, E::Close) => S::Closed,
             _ => return Err(Illegal { from: self.name(), event: event.name() }),
         })
     }
@@ -142,3 +142,6 @@ pub fn verdict(counts: RunCounts, times: RunTimes, now_us: i64) -> Verdict {
     }
     Verdict::Resume
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,388 @@
+//! The handle that everyone holds: each verb becomes one job for the journal thread.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use proto::wire::agent::SessionRow;
+use proto::wire::id::Id;
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::outbox::draft;
+use super::types::*;
+use super::writer::{self, Msg, OpenOptions, Ran, Shared, Work};
+use super::{
+    Journal, JournalError, dead_letter, dedupe, inbound, ledger, outbox, recover, retention, run,
+    session_index,
+};
+
+type Res<T> = Result<T, JournalError>;
+
+/// Cheap to clone. When the last one is dropped the thread ends without noting a clean stop.
+#[derive(Debug, Clone)]
+pub struct JournalHandle {
+    jobs: mpsc::Sender<Msg>,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Msg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Msg")
+    }
+}
+
+/// One verb: a function over the connection and the place where its result is awaited.
+struct Job<T, F> {
+    verb: F,
+    result: Option<Res<T>>,
+    reply: oneshot::Sender<Res<T>>,
+    writes: bool,
+}
+
+impl<T: Send, F: Fn(&Connection) -> Res<T> + Send> Work for Job<T, F> {
+    fn writes(&self) -> bool {
+        self.writes
+    }
+
+    fn run(&mut self, conn: &Connection) -> Ran {
+        let result = (self.verb)(conn);
+        let ran = match &result {
+            Ok(_) => Ran::Done,
+            Err(e @ JournalError::ReadOnly { .. }) => Ran::Trouble(e.clone()),
+            Err(_) => Ran::Refused,
+        };
+        self.result = Some(result);
+        ran
+    }
+
+    fn reply(self: Box<Self>, commit: Res<()>) {
+        let answer = match (commit, self.result) {
+            // A refusal by a rule stands, whatever became of the batch.
+            (_, Some(Err(refusal))) => Err(refusal),
+            (Ok(()), Some(result)) => result,
+            (Err(e), _) => Err(e),
+            (Ok(()), None) => Err(JournalError::Closed),
+        };
+        // The caller may have stopped waiting; the step is done all the same.
+        let _gone = self.reply.send(answer);
+    }
+}
+
+impl JournalHandle {
+    /// Opens the store, migrates it and starts its thread. Blocks on the disk: call it before the runtimes start, or in a
+    /// blocking section. The second value holds warnings for the operator.
+    pub fn open(options: OpenOptions) -> Result<(Self, Vec<String>), JournalError> {
+        let (jobs, shared, warnings) = writer::start(options)?;
+        Ok((Self { jobs, shared }, warnings))
+    }
+
+    /// `Some(why)` while nothing can be written; changes are announced.
+    pub fn readonly(&self) -> watch::Receiver<Option<String>> {
+        self.shared.readonly.subscribe()
+    }
+
+    pub(super) fn call<T, F>(&self, writes: bool, verb: F) -> impl Future<Output = Res<T>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: Fn(&Connection) -> Res<T> + Send + 'static,
+    {
+        let jobs = self.jobs.clone();
+        async move {
+            let (reply, answer) = oneshot::channel();
+            let job = Job { verb, result: None, reply, writes };
+            jobs.send(Msg::Work(Box::new(job))).await.map_err(|_| JournalError::Closed)?;
+            answer.await.map_err(|_| JournalError::Closed)?
+        }
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        verb: impl Fn(&Connection) -> Res<T> + Send + 'static,
+    ) -> impl Future<Output = Res<T>> + Send {
+        self.call(false, verb)
+    }
+
+    fn write<T: Send + 'static>(
+        &self,
+        verb: impl Fn(&Connection) -> Res<T> + Send + 'static,
+    ) -> impl Future<Output = Res<T>> + Send {
+        self.call(true, verb)
+    }
+
+    /// Ends the thread as a kill would: nothing is noted, nothing is flushed.
+    #[cfg(test)]
+    pub(super) async fn crash(self) {
+        let (reply, gone) = oneshot::channel();
+        self.jobs.send(Msg::Crash(reply)).await.unwrap();
+        gone.await.unwrap();
+    }
+}
+
+impl Journal for JournalHandle {
+    fn accept_inbound(&self, accept: AcceptInbound) -> impl Future<Output = Res<Accepted>> + Send {
+        self.write(move |c| inbound::accept(c, &accept))
+    }
+
+    fn enqueue(&self, seq: i64) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| inbound::enqueue(c, seq))
+    }
+
+    fn suppress(&self, seqs: Vec<i64>) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| inbound::suppress(c, &seqs))
+    }
+
+    fn open_inbound(&self, session_key: Option<String>) -> impl Future<Output = Res<Vec<InboundRow>>> + Send {
+        self.read(move |c| inbound::waiting(c, session_key.as_deref()))
+    }
+
+    fn inbound(&self, seq: i64) -> impl Future<Output = Res<Option<InboundRow>>> + Send {
+        self.read(move |c| inbound::get(c, seq))
+    }
+
+    fn inbound_of_run(&self, run_id: Id) -> impl Future<Output = Res<Vec<InboundRow>>> + Send {
+        self.read(move |c| inbound::of_run(c, run_id))
+    }
+
+    fn create_run(&self, run: NewRun) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| run::create(c, &run))
+    }
+
+    fn mark_started(&self, run_id: Id, epoch: u64, now_us: i64) -> impl Future<Output = Res<u32>> + Send {
+        self.write(move |c| run::mark_started(c, run_id, epoch, now_us))
+    }
+
+    fn claim_more(&self, run_id: Id, seqs: Vec<i64>) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| run::claim_more(c, run_id, &seqs))
+    }
+
+    fn interrupt(
+        &self,
+        run_id: Id,
+        cause: InterruptCause,
+        now_us: i64,
+    ) -> impl Future<Output = Res<RunRow>> + Send {
+        self.write(move |c| run::interrupt(c, run_id, cause, Some(now_us)))
+    }
+
+    fn finish_run(&self, finish: FinishRun) -> impl Future<Output = Res<Finished>> + Send {
+        self.write(move |c| run::finish(c, &finish))
+    }
+
+    fn run(&self, run_id: Id) -> impl Future<Output = Res<Option<RunRow>>> + Send {
+        self.read(move |c| run::get(c, run_id))
+    }
+
+    fn run_by_client_id(&self, client_run_id: String) -> impl Future<Output = Res<Option<RunRow>>> + Send {
+        self.read(move |c| run::by_client_id(c, &client_run_id))
+    }
+
+    fn open_runs(&self, agent: Option<String>) -> impl Future<Output = Res<Vec<RunRow>>> + Send {
+        self.read(move |c| run::open(c, agent.as_deref()))
+    }
+
+    fn draft_open(&self, draft: Draft) -> impl Future<Output = Res<Option<Draft>>> + Send {
+        self.write(move |c| draft::open(c, &draft))
+    }
+
+    fn draft_placed(&self, out_id: Id, ext_id: String) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| draft::placed(c, out_id, &ext_id))
+    }
+
+    fn drafts_of_run(&self, run_id: Id) -> impl Future<Output = Res<Vec<Draft>>> + Send {
+        self.read(move |c| draft::of_run(c, run_id))
+    }
+
+    fn draft_gone(&self, out_id: Id) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| draft::gone(c, out_id))
+    }
+
+    fn add_outbox(&self, rows: Vec<NewOutbox>) -> impl Future<Output = Res<Vec<Id>>> + Send {
+        self.write(move |c| outbox::add(c, &rows))
+    }
+
+    fn due_outbox(
+        &self,
+        account: String,
+        now_us: i64,
+        limit: u32,
+    ) -> impl Future<Output = Res<Vec<OutboxRow>>> + Send {
+        self.read(move |c| outbox::due(c, &account, now_us, limit))
+    }
+
+    fn next_due(&self) -> impl Future<Output = Res<Vec<(String, i64)>>> + Send {
+        self.read(outbox::next_due)
+    }
+
+    fn lease(&self, out_id: Id, epoch: u64, now_us: i64) -> impl Future<Output = Res<OutboxRow>> + Send {
+        self.write(move |c| outbox::lease(c, out_id, epoch, now_us))
+    }
+
+    fn wire(&self, out_id: Id, epoch: u64, kind: WireKind) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| outbox::wire(c, out_id, epoch, kind))
+    }
+
+    fn placed(&self, out_id: Id, epoch: u64, ext_id: String) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| outbox::placed(c, out_id, epoch, &ext_id))
+    }
+
+    fn settle(
+        &self,
+        out_id: Id,
+        epoch: u64,
+        outcome: SendOutcome,
+        now_us: i64,
+    ) -> impl Future<Output = Res<Settled>> + Send {
+        self.write(move |c| outbox::settle(c, out_id, epoch, &outcome, now_us))
+    }
+
+    fn worker_gone(&self, account: String, now_us: i64) -> impl Future<Output = Res<Released>> + Send {
+        self.write(move |c| recover::worker_gone(c, Some(&account), now_us))
+    }
+
+    fn outbox(&self, out_id: Id) -> impl Future<Output = Res<Option<OutboxRow>>> + Send {
+        self.read(move |c| outbox::get(c, out_id))
+    }
+
+    fn outbox_of_run(&self, run_id: Id) -> impl Future<Output = Res<Vec<OutboxRow>>> + Send {
+        self.read(move |c| outbox::of_run(c, run_id))
+    }
+
+    fn open_outbox(&self, account: Option<String>) -> impl Future<Output = Res<Vec<OutboxRow>>> + Send {
+        self.read(move |c| outbox::open(c, account.as_deref()))
+    }
+
+    fn expire(&self, now_us: i64) -> impl Future<Output = Res<Vec<ExpiredChat>>> + Send {
+        self.write(move |c| recover::expire(c, now_us))
+    }
+
+    fn session_put(&self, rows: Vec<SessionRow>) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| session_index::put(c, &rows))
+    }
+
+    fn session_get(&self, session_key: String) -> impl Future<Output = Res<Option<SessionRow>>> + Send {
+        self.read(move |c| session_index::get(c, &session_key))
+    }
+
+    fn session_list(&self, filter: SessionFilter) -> impl Future<Output = Res<Vec<SessionRow>>> + Send {
+        self.read(move |c| session_index::list(c, &filter))
+    }
+
+    fn session_delete(&self, session_key: String) -> impl Future<Output = Res<bool>> + Send {
+        self.write(move |c| session_index::delete(c, &session_key))
+    }
+
+    fn dedupe_claim(&self, claim: DedupeClaim) -> impl Future<Output = Res<Option<DedupeRow>>> + Send {
+        self.write(move |c| dedupe::claim(c, &claim))
+    }
+
+    fn dedupe_put(&self, method: String, key: String, res: Vec<u8>) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| dedupe::put(c, &method, &key, &res))
+    }
+
+    fn dedupe_release(&self, method: String, key: String) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| dedupe::release(c, &method, &key))
+    }
+
+    fn dedupe_get(
+        &self,
+        method: String,
+        key: String,
+        now_us: i64,
+    ) -> impl Future<Output = Res<Option<DedupeRow>>> + Send {
+        self.read(move |c| dedupe::get(c, &method, &key, now_us))
+    }
+
+    fn cursor_get(&self, account: String, scope: String) -> impl Future<Output = Res<Option<String>>> + Send {
+        self.read(move |c| ledger::cursor_get(c, &account, &scope))
+    }
+
+    fn cursor_put(&self, cursor: CursorUpdate) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| ledger::cursor_put(c, &cursor))
+    }
+
+    fn kv_get(&self, key: String) -> impl Future<Output = Res<Option<Vec<u8>>>> + Send {
+        self.read(move |c| ledger::kv_get(c, &key))
+    }
+
+    fn kv_put(&self, key: String, value: Option<Vec<u8>>) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| ledger::kv_put(c, &key, value.as_deref()))
+    }
+
+    fn next_epoch(&self, worker: String) -> impl Future<Output = Res<u64>> + Send {
+        self.write(move |c| ledger::next_epoch(c, &worker))
+    }
+
+    fn usage_add(&self, delta: UsageDelta) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| ledger::usage_add(c, &delta))
+    }
+
+    fn usage_list(&self, from: String, to: String) -> impl Future<Output = Res<Vec<UsageDay>>> + Send {
+        self.read(move |c| ledger::usage_list(c, &from, &to))
+    }
+
+    fn system_event_push(
+        &self,
+        session_key: String,
+        text: String,
+        context_key: Option<String>,
+        now_us: i64,
+    ) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| ledger::system_event_push(c, &session_key, &text, context_key.as_deref(), now_us))
+    }
+
+    fn system_event_take(
+        &self,
+        session_key: String,
+        run_id: Id,
+    ) -> impl Future<Output = Res<Vec<SystemEvent>>> + Send {
+        self.write(move |c| ledger::system_event_take(c, &session_key, run_id))
+    }
+
+    fn dead_add(&self, letter: NewDeadLetter) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| dead_letter::add(c, &letter))
+    }
+
+    fn dead_list(&self) -> impl Future<Output = Res<Vec<DeadLetter>>> + Send {
+        self.read(dead_letter::list)
+    }
+
+    fn dead_retry(&self, id: i64, now_us: i64) -> impl Future<Output = Res<bool>> + Send {
+        self.write(move |c| dead_letter::retry(c, id, now_us))
+    }
+
+    fn dead_discard(&self, id: i64) -> impl Future<Output = Res<bool>> + Send {
+        self.write(move |c| dead_letter::discard(c, id))
+    }
+
+    fn recover(&self, now_us: i64) -> impl Future<Output = Res<Recovered>> + Send {
+        let clean = self.shared.clean;
+        self.write(move |c| recover::recover(c, clean, now_us))
+    }
+
+    fn trim(&self, now_us: i64) -> impl Future<Output = Res<Trimmed>> + Send {
+        self.write(move |c| retention::trim(c, now_us))
+    }
+
+    fn stats(&self) -> impl Future<Output = Res<JournalStats>> + Send {
+        let shared = self.shared.clone();
+        self.read(move |c| {
+            let size = |path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+            Ok(JournalStats {
+                readonly: shared.readonly.borrow().clone(),
+                integrity: shared.integrity(),
+                db_bytes: size(&shared.db),
+                wal_bytes: size(&shared.wal),
+                ..retention::stats(c)?
+            })
+        })
+    }
+
+    fn close(&self) -> impl Future<Output = Res<()>> + Send {
+        let jobs = self.jobs.clone();
+        async move {
+            let (reply, closed) = oneshot::channel();
+            jobs.send(Msg::Close(reply)).await.map_err(|_| JournalError::Closed)?;
+            closed.await.map_err(|_| JournalError::Closed)?
+        }
+    }
+}

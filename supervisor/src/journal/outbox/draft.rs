@@ -1,0 +1,104 @@
+//! Placeholders that are sent before their row exists, while a run is still speaking.
+
+use proto::wire::id::Id;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{COUNT_ORPHANS, ledger};
+use crate::journal::types::Draft;
+use crate::journal::{JournalError, sql};
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Draft> {
+    Ok(Draft {
+        out_id: sql::id_at(row, 0)?,
+        run_id: sql::id_at(row, 1)?,
+        account: row.get(2)?,
+        chat: row.get(3)?,
+        ext_id: row.get(4)?,
+    })
+}
+
+fn get(conn: &Connection, out_id: Id) -> Result<Option<Draft>, JournalError> {
+    Ok(conn
+        .prepare_cached("SELECT out_id, run_id, account, chat, ext_id FROM draft WHERE out_id = ?1")?
+        .query_row([out_id.as_bytes()], read)
+        .optional()?)
+}
+
+pub fn ext_of(conn: &Connection, out_id: Id) -> Result<Option<String>, JournalError> {
+    Ok(get(conn, out_id)?.and_then(|draft| draft.ext_id))
+}
+
+pub fn open(conn: &Connection, draft: &Draft) -> Result<Option<Draft>, JournalError> {
+    if let Some(known) = get(conn, draft.out_id)? {
+        if known.ext_id.is_some() {
+            return Ok(Some(known));
+        }
+        ledger::count(conn, COUNT_ORPHANS)?;
+        return Ok(None);
+    }
+    conn.prepare_cached(
+        "INSERT INTO draft(out_id, run_id, account, chat, ext_id) VALUES(?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![
+        draft.out_id.as_bytes(),
+        draft.run_id.as_bytes(),
+        draft.account,
+        draft.chat,
+        draft.ext_id
+    ])?;
+    Ok(None)
+}
+
+/// The id is known. The row may have been made meanwhile: then it becomes an edit as well.
+pub fn placed(conn: &Connection, out_id: Id, ext_id: &str) -> Result<(), JournalError> {
+    let n = conn
+        .prepare_cached("UPDATE draft SET ext_id = ?2 WHERE out_id = ?1")?
+        .execute(params![out_id.as_bytes(), ext_id])?;
+    if n == 0 {
+        return Err(JournalError::NoSuch { what: "placeholder", id: out_id.to_string() });
+    }
+    conn.prepare_cached(
+        "UPDATE outbox SET prior_ext = ?2 WHERE out_id = ?1 AND prior_ext IS NULL AND state IN (0, 1, 2, 3)",
+    )?
+    .execute(params![out_id.as_bytes(), ext_id])?;
+    Ok(())
+}
+
+fn select<P: rusqlite::Params>(
+    conn: &Connection,
+    condition: &str,
+    params: P,
+) -> Result<Vec<Draft>, JournalError> {
+    let mut query = conn.prepare_cached(&format!(
+        "SELECT out_id, run_id, account, chat, ext_id FROM draft d WHERE {condition}"
+    ))?;
+    let rows = query.query_map(params, read)?.collect::<rusqlite::Result<_>>()?;
+    Ok(rows)
+}
+
+pub fn of_run(conn: &Connection, run_id: Id) -> Result<Vec<Draft>, JournalError> {
+    select(conn, "run_id = ?1", [run_id.as_bytes()])
+}
+
+/// Placeholders that no row will fill.
+pub fn unused(conn: &Connection, run_id: Id) -> Result<Vec<Draft>, JournalError> {
+    select(
+        conn,
+        "run_id = ?1 AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.out_id = d.out_id)",
+        [run_id.as_bytes()],
+    )
+}
+
+pub fn gone(conn: &Connection, out_id: Id) -> Result<(), JournalError> {
+    conn.prepare_cached("DELETE FROM draft WHERE out_id = ?1")?.execute([out_id.as_bytes()])?;
+    Ok(())
+}
+
+/// The worker that sent them is gone: those without an id may stand in their chat for ever.
+pub fn orphan(conn: &Connection, account: Option<&str>) -> Result<(), JournalError> {
+    for draft in select(conn, "ext_id IS NULL AND (?1 IS NULL OR account = ?1)", [account])? {
+        ledger::count(conn, COUNT_ORPHANS)?;
+        gone(conn, draft.out_id)?;
+    }
+    Ok(())
+}
