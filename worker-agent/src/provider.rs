@@ -8,17 +8,22 @@ use std::sync::Arc;
 use futures_util::Stream;
 use tokio_util::sync::CancellationToken;
 
+mod anthropic_messages;
 pub mod auth;
 pub mod catalog;
 mod demo;
+mod exchange;
 pub mod failure;
 pub mod http;
 pub mod model;
 pub mod models;
+mod ollama;
+mod openai_completions;
 pub mod retry;
 pub mod retry_after;
 pub mod select;
 pub mod settings;
+mod sse;
 pub mod thinking;
 pub mod types;
 
@@ -57,7 +62,12 @@ pub struct Call {
 
 /// Every api kind.
 pub fn all() -> &'static [&'static dyn Provider] {
-    &[&demo::Demo]
+    &[
+        &openai_completions::OpenAiCompletions,
+        &anthropic_messages::AnthropicMessages,
+        &ollama::Ollama,
+        &demo::Demo,
+    ]
 }
 
 /// The api kind of this name.
