@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "until every part is wired into the composition root")]
 
 mod config;
+mod control_paths;
 mod events;
 mod exit_code;
 mod front;
