@@ -8,6 +8,7 @@
 
 mod check;
 mod defaults;
+mod edit;
 mod environment;
 pub mod gateway;
 mod include;
@@ -17,8 +18,10 @@ mod known;
 mod legacy;
 pub mod logging;
 mod nearest;
+mod patch;
 mod reach;
 mod read;
+mod redact;
 mod secret;
 mod sensitive;
 mod substitute;
