@@ -128,3 +128,15 @@ fn after_line(open: Option<(char, usize)>, line: &str) -> Option<(char, usize)> 
         None => None,
     }
 }
+
+/// Cuts a part that fits by its characters but not once it is rendered (`fits` says so), until every piece does.
+pub fn refine(part: Styled, fits: fn(&Styled) -> bool) -> Vec<Styled> {
+    /// Below this a piece is taken as it is: no markup is that long, so its links are.
+    const UNITS_MIN: usize = 32;
+    let units = utf16_len(&part.text);
+    if fits(&part) || units <= UNITS_MIN {
+        return vec![part];
+    }
+    let pieces = cuts(&part, units / 2 + 1);
+    pieces.into_iter().flat_map(|range| refine(part.slice(range), fits)).collect()
+}
