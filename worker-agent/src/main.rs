@@ -6,4 +6,10 @@ mod session;
 mod tool;
 mod turn;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|verb| verb == tool::launcher::VERB) {
+        return tool::launcher::main(args);
+    }
+    std::process::ExitCode::SUCCESS
+}

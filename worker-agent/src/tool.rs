@@ -14,11 +14,20 @@ use tokio_util::sync::CancellationToken;
 
 pub mod catalog;
 pub mod config;
+pub mod environ;
+mod exec;
+pub mod launcher;
 pub mod output;
+mod paths;
 pub mod policy;
+mod process;
 pub mod registry;
+pub mod running;
+pub mod spawner;
+mod tree;
 
 use config::ToolSettings;
+use running::Table;
 
 /// A boxed future, as trait objects need it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -188,6 +197,10 @@ pub struct ToolEnv {
     pub tmp: PathBuf,
     /// Cancelled when the run is aborted or out of time.
     pub cancel: CancellationToken,
+    /// The commands of this worker; one table a process.
+    pub commands: Arc<Table>,
+    /// Is `process` offered in this run? If not, `exec` never goes to the background.
+    pub process_offered: bool,
 }
 
 /// One thing a model may do.
@@ -217,5 +230,5 @@ pub trait Tool: Send + Sync {
 
 /// Every tool of this build, in the order in which the prompt lists them.
 pub fn all() -> Vec<Arc<dyn Tool>> {
-    vec![]
+    vec![Arc::new(exec::Exec), Arc::new(process::Process)]
 }
