@@ -4,6 +4,9 @@
 //! * `session` is the task that owns one session's queue and active run.
 //! * [`Scheduler`] is the handle that everyone else holds.
 
+pub mod lanes;
+pub mod queue;
+
 use proto::wire::agent::{Origin, RunError, RunInput, RunOverrides, RunStatus, Target, Usage};
 use serde_json::Value;
 use std::sync::Arc;

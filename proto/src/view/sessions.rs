@@ -113,12 +113,15 @@ pub struct MessagesView {
 #[serde(rename_all = "kebab-case")]
 pub enum QueueMode {
     #[default]
+    #[serde(alias = "coalesce")]
     Collect,
+    #[serde(alias = "queue", alias = "queued", alias = "steering")]
     Steer,
-    #[serde(alias = "queue")]
+    #[serde(alias = "follow-up", alias = "follow-ups", alias = "followups")]
     Followup,
-    #[serde(alias = "steer+backlog")]
+    #[serde(alias = "steer+backlog", alias = "steer_backlog")]
     SteerBacklog,
+    #[serde(alias = "interrupts", alias = "abort")]
     Interrupt,
 }
 
