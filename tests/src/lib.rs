@@ -5,6 +5,7 @@
 pub mod executables;
 pub mod gateway;
 pub mod http;
+pub mod model_server;
 pub mod telegram_server;
 pub mod wait;
 pub mod ws_client;

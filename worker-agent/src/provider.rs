@@ -74,3 +74,8 @@ pub fn all() -> &'static [&'static dyn Provider] {
 pub fn by_kind(kind: &str) -> Option<&'static dyn Provider> {
     all().iter().copied().find(|p| p.kind() == kind)
 }
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;

@@ -260,7 +260,8 @@ pub fn classify(status: Option<u16>, words: &str) -> Reason {
         return Reason::ContentFilter;
     }
     match status {
-        None if has(SERVER) => Reason::Server,
+        // The request was accepted: what fails later is the vendor's fault unless it says otherwise.
+        None if !has(REQUEST) => Reason::Server,
         _ => Reason::Format,
     }
 }
@@ -272,7 +273,6 @@ const BILLING: &[&str] = &[
     "credit balance",
     "payment required",
     "plans & billing",
-    "plan and billing",
     "billing hard limit",
     "requires more credits",
 ];
@@ -323,8 +323,7 @@ const MODEL_NOT_FOUND: &[&str] = &[
 ];
 const TIMEOUT: &[&str] = &["timed out", "timeout", "deadline exceeded", "etimedout", "econnreset"];
 const CONTENT_FILTER: &[&str] = &["content_filter", "content filter", "content management policy"];
-const SERVER: &[&str] =
-    &["api_error", "internal server error", "server_error", "internal error", "bad gateway", "unavailable"];
+const REQUEST: &[&str] = &["invalid_request", "bad request", "bad_request", "invalid request", "validation"];
 const OVERFLOW: &[&str] = &[
     "prompt is too long",
     "prompt too long",
