@@ -117,6 +117,13 @@ impl Exchange {
     async fn step(&mut self) -> Result<(), ProviderError> {
         let Some((answer, framer)) = self.answer.as_mut() else {
             let answer = self.send().await?;
+            if answer.content_type().starts_with("text/html") {
+                let place = http::origin(&self.plan.url);
+                let detail = format!(
+                    "{place} answered with a web page: models.providers.<id>.baseUrl is not an API's"
+                );
+                return Err(self.error(Fault::new(Reason::Format, detail)));
+            }
             let json = answer.content_type().starts_with("application/json");
             let framing =
                 if json && self.plan.framing == Framing::Events { Framing::Whole } else { self.plan.framing };

@@ -120,7 +120,7 @@ impl Reason {
             Self::AuthPermanent => "the API key is invalid or revoked",
             Self::MissingKey => "no API key found",
             Self::Timeout => "LLM request timed out",
-            Self::Connection => "cannot reach the server",
+            Self::Connection => "the connection to the server failed",
             Self::Truncated => "the reply broke off before its end",
             Self::Server => "the provider failed",
             Self::Format => "the request was refused",
@@ -146,7 +146,9 @@ impl Reason {
             Self::Connection => "check that the server runs and that models.providers.<id>.baseUrl is right",
             Self::Truncated | Self::Server | Self::Malformed => "try again, or choose another model",
             Self::Format => "check the model's api and compat settings, or start afresh with /new",
-            Self::ModelNotFound => "`openclaw models list` shows the known ones",
+            Self::ModelNotFound => {
+                "check the model's name and the provider's baseUrl; `openclaw models list` shows the known models"
+            }
             Self::ContextOverflow => "use /compact to shorten it or /new to start afresh",
             Self::ContentFilter => "rephrase the message, or choose another model",
             Self::Cancelled => "send the message again to repeat it",

@@ -17,7 +17,7 @@ use super::model::{Deadlines, Endpoint, Model, Secret};
 use super::retry::{self, RetryBudget, RetryPolicy};
 use super::select::{self, ModelRef, SelectError};
 use super::settings::{ModelSettings, ProviderSettings, Settings};
-use super::thinking::ThinkingLevel;
+use super::thinking::{self, ThinkingLevel};
 use super::types::{ModelRequest, ProviderEvent};
 use super::{Call, EventStream, Provider};
 
@@ -207,6 +207,18 @@ impl Models {
             Ok(ProviderEvent::Usage(usage)) => Ok(ProviderEvent::Usage(price.priced(usage))),
             other => other,
         }))
+    }
+
+    /// The thinking level of a turn: the first wish that is given (message, run, session), else the config's
+    /// default for the model or agent, else what suits the model; never more than the model can do.
+    pub fn thinking(&self, selected: &Selected, wishes: &[Option<ThinkingLevel>]) -> ThinkingLevel {
+        let settings = &self.0.settings;
+        let own = settings.agent(&self.0.agent_id).and_then(|a| a.thinking_default.as_deref());
+        let of_model = selected.params.get("thinking").and_then(Value::as_str);
+        let configured = of_model.or(own).or(settings.defaults.thinking_default.as_deref());
+        let mut all = wishes.to_vec();
+        all.push(configured.and_then(ThinkingLevel::parse));
+        thinking::resolve(&all, selected.model.reasoning).fitted(&selected.model.id)
     }
 
     /// The keys of a provider, best first.

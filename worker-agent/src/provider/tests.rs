@@ -389,3 +389,25 @@ async fn a_missing_key_is_said_before_anything_is_sent() {
     assert_eq!((error.reason, heard.restarts.len()), (Reason::MissingKey, 0));
     assert!(error.to_string().contains("OPENROUTER_API_KEY"), "{error}");
 }
+
+#[tokio::test]
+async fn a_web_page_instead_of_an_api_is_said_at_once() {
+    let page = Reply::fault(Fault::Status { status: 200, body: "<html>welcome</html>".into() });
+    for kind in KINDS {
+        let bench = Bench::new(kind, always(page.clone())).await;
+        let error = bench.hear(ask("hello")).await.error.unwrap();
+        assert_eq!((error.reason, bench.server.book().len()), (Reason::Format, 1), "{kind}: {error}");
+        assert!(error.to_string().contains("baseUrl"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn tls_to_a_server_without_it_fails_readably() {
+    let mut bench = Bench::new("anthropic-messages", Script::default()).await;
+    let url = bench.server.url().replace("http:", "https:");
+    Arc::make_mut(&mut bench.selected.endpoint).base_url = url.clone();
+    let error = bench.hear(ask("hello")).await.error.unwrap();
+    assert_eq!(error.reason, Reason::Connection);
+    assert!(error.to_string().contains(&url), "{error}");
+    assert!(bench.server.book().is_empty());
+}

@@ -222,7 +222,7 @@ impl Decode {
         let by_id = || self.calls.iter().position(|c| c.id == id);
         match (vendor_index, id) {
             (Some(index), "") => self.calls.iter().rposition(|c| c.vendor_index == Some(index)),
-            (Some(index), id) => by_id()
+            (Some(index), _) => by_id()
                 .or_else(|| self.calls.iter().position(|c| c.vendor_index == Some(index) && c.id.is_empty())),
             (None, "") => self.calls.len().checked_sub(1),
             (None, _) => by_id(),

@@ -37,8 +37,8 @@ pub fn body(call: &Call) -> Value {
     let has_calls = request.messages.iter().any(|m| matches!(m, Message::ToolResult(_)) || calls_tools(m));
     if !request.tools.is_empty() {
         body.insert("tools".into(), request.tools.iter().map(|t| tool(t, answers.strict)).collect());
-    } else if has_calls {
-        // Proxies in front of Anthropic want the field as soon as the history holds calls.
+    } else if has_calls && !answers.openai {
+        // Proxies in front of Anthropic want the field as soon as the history holds calls; OpenAI refuses it.
         body.insert("tools".into(), json!([]));
     }
     thinking(&mut body, call, &answers);
