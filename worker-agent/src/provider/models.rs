@@ -14,7 +14,7 @@ use super::catalog;
 use super::failure::{ProviderError, Reason};
 use super::http::{self, Http};
 use super::model::{Deadlines, Endpoint, Model, Secret};
-use super::retry::{self, RetryBudget, RetryPolicy};
+use super::retry::{self, Bounds, RetryBudget, RetryPolicy, Variant};
 use super::select::{self, ModelRef, SelectError};
 use super::settings::{ModelSettings, ProviderSettings, Settings};
 use super::thinking::{self, ThinkingLevel};
@@ -45,6 +45,8 @@ pub struct Selected {
     pub missing_key: Option<String>,
     provider: &'static dyn Provider,
     params: Map<String, Value>,
+    /// Further keys, for when the first one is refused or limited.
+    spare_keys: Vec<KeyChoice>,
 }
 
 impl std::fmt::Debug for Selected {
@@ -137,7 +139,8 @@ impl Models {
             .or(built_in.map(|b| b.base_url))
             .ok_or_else(|| SelectError::NoBaseUrl { provider: wanted.provider.clone() })?;
         let wants_key = configured.and_then(|c| c.auth_header) != Some(false);
-        let key = if wants_key { self.keys(&wanted.provider).into_iter().next() } else { None };
+        let mut keys = if wants_key { self.keys(&wanted.provider) } else { Vec::new() }.into_iter();
+        let key = keys.next();
         let keyless = !wants_key || built_in.is_some_and(|b| b.keyless) || http::is_local(base_url);
         let missing_key = (key.is_none() && !keyless).then(|| {
             let names = auth::env_names(&wanted.provider).join(" or ");
@@ -152,6 +155,7 @@ impl Models {
             headers,
             deadlines: Deadlines::for_url(base_url),
         };
+        let first = endpoint.key.clone();
         Ok(Selected {
             params: inner.params(&model),
             model: Arc::new(model),
@@ -159,6 +163,7 @@ impl Models {
             key_source: key.map(|k| k.source),
             missing_key,
             provider,
+            spare_keys: keys.filter(|k| Some(&k.secret) != first.as_ref()).collect(),
         })
     }
 
@@ -190,19 +195,17 @@ impl Models {
             request: Arc::new(request),
             http: self.0.http.clone(),
         };
-        let (provider, token) = (selected.provider, cancel.clone());
-        let start = move |level: ThinkingLevel| {
-            let mut call = call.clone();
-            if call.request.thinking != level {
-                let mut request = (*call.request).clone();
-                request.thinking = level;
-                call.request = Arc::new(request);
-            }
-            provider.stream(call, token.clone())
-        };
         let price = selected.model.price;
-        let events =
-            retry::with_retries(start, selected.model.clone(), level, self.0.retry, budget.clone(), cancel);
+        let bounds = Bounds {
+            policy: self.0.retry,
+            budget: budget.clone(),
+            keys: selected.spare_keys.len().saturating_add(1),
+            level,
+        };
+        let (model, token, selected) = (selected.model.clone(), cancel.clone(), selected.clone());
+        let start =
+            move |variant: Variant| selected.provider.stream(selected.varied(&call, variant), token.clone());
+        let events = retry::with_retries(start, model, bounds, cancel);
         Box::pin(events.map(move |event| match event {
             Ok(ProviderEvent::Usage(usage)) => Ok(ProviderEvent::Usage(price.priced(usage))),
             other => other,
@@ -328,6 +331,21 @@ impl Models {
             overlay(&mut model, own);
         }
         Ok(model)
+    }
+}
+
+impl Selected {
+    /// The call with another key or thinking level.
+    fn varied(&self, call: &Call, variant: Variant) -> Call {
+        let mut call = call.clone();
+        if call.request.thinking != variant.level {
+            Arc::make_mut(&mut call.request).thinking = variant.level;
+        }
+        if let Some(spare) = variant.key.checked_sub(1).and_then(|at| self.spare_keys.get(at)) {
+            let endpoint = Arc::make_mut(&mut call.endpoint);
+            (endpoint.key, endpoint.bearer) = (Some(spare.secret.clone()), spare.bearer);
+        }
+        call
     }
 }
 

@@ -134,7 +134,15 @@ impl RetryBudget {
     }
 }
 
-type Start = Box<dyn Fn(ThinkingLevel) -> EventStream + Send + Sync>;
+/// What may differ from one attempt to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variant {
+    pub level: ThinkingLevel,
+    /// Which of the provider's keys, from 0.
+    pub key: usize,
+}
+
+type Start = Box<dyn Fn(Variant) -> EventStream + Send + Sync>;
 
 /// One model call with its repetitions.
 struct Attempts {
@@ -143,7 +151,9 @@ struct Attempts {
     policy: RetryPolicy,
     budget: RetryBudget,
     cancel: CancellationToken,
-    level: ThinkingLevel,
+    variant: Variant,
+    /// Number of keys.
+    keys: usize,
     current: Option<EventStream>,
     wait: Option<Duration>,
     /// Requests sent for this call.
@@ -153,22 +163,30 @@ struct Attempts {
     over: bool,
 }
 
+/// The rules and bounds of one call's repetitions.
+pub struct Bounds {
+    pub policy: RetryPolicy,
+    pub budget: RetryBudget,
+    /// Number of keys that the provider may be called with, at least 1.
+    pub keys: usize,
+    pub level: ThinkingLevel,
+}
+
 /// Streams the events of the first attempt that ends well, with a `Restart` before each repetition.
 pub fn with_retries(
-    start: impl Fn(ThinkingLevel) -> EventStream + Send + Sync + 'static,
+    start: impl Fn(Variant) -> EventStream + Send + Sync + 'static,
     model: Arc<Model>,
-    level: ThinkingLevel,
-    policy: RetryPolicy,
-    budget: RetryBudget,
+    bounds: Bounds,
     cancel: CancellationToken,
 ) -> EventStream {
     let attempts = Attempts {
         start: Box::new(start),
         model,
-        policy,
-        budget,
+        policy: bounds.policy,
+        budget: bounds.budget,
         cancel,
-        level,
+        variant: Variant { level: bounds.level, key: 0 },
+        keys: bounds.keys,
         current: None,
         wait: None,
         sent: 0,
@@ -200,7 +218,7 @@ impl Attempts {
             Some(stream) => stream,
             None => {
                 self.sent = self.sent.saturating_add(1);
-                self.current.insert((self.start)(self.level))
+                self.current.insert((self.start)(self.variant))
             }
         };
         Some(match stream.next().await {
@@ -224,8 +242,9 @@ impl Attempts {
         let used = self.budget.used(&reference);
         let wait = match decide(&self.policy, error.reason, error.retry_after, used, random_unit()) {
             _ if self.cancel.is_cancelled() => None,
+            Decision::Stop(Stop::Exhausted) => None,
+            _ if used < self.policy.max_retries && self.other_variant(&error) => Some(Duration::ZERO),
             Decision::Retry { wait } => Some(wait),
-            Decision::Stop(Stop::Pointless) => self.other_level(&error, used),
             Decision::Stop(_) => None,
         };
         let Some(wait) = wait else {
@@ -241,13 +260,25 @@ impl Attempts {
         Ok(ProviderEvent::Restart { attempt, wait, reason: error.reason, message, discard })
     }
 
-    /// A refused thinking level is the one refusal that another request can cure.
-    fn other_level(&mut self, error: &ProviderError, used: u32) -> Option<Duration> {
-        if error.reason != Reason::Format || used >= self.policy.max_retries {
-            return None;
+    /// Whether another key or thinking level may cure what repeating as it was would not: then it is chosen.
+    fn other_variant(&mut self, error: &ProviderError) -> bool {
+        let next = self.variant.key.saturating_add(1);
+        match error.reason {
+            Reason::RateLimit | Reason::Billing | Reason::Auth | Reason::AuthPermanent
+                if next < self.keys =>
+            {
+                self.variant.key = next;
+                true
+            }
+            Reason::Format => match thinking::after_refusal(self.variant.level, &error.detail) {
+                Some(level) => {
+                    self.variant.level = level;
+                    true
+                }
+                None => false,
+            },
+            _ => false,
         }
-        self.level = thinking::after_refusal(self.level, &error.detail)?;
-        Some(Duration::ZERO)
     }
 
     fn error(&self, reason: Reason, detail: &str) -> ProviderError {

@@ -411,3 +411,24 @@ async fn tls_to_a_server_without_it_fails_readably() {
     assert!(error.to_string().contains(&url), "{error}");
     assert!(bench.server.book().is_empty());
 }
+
+#[tokio::test]
+async fn the_next_key_is_tried_when_one_is_refused() {
+    let server = ModelServer::start(Script { key: Some("good".into()), ..Script::default() }).await;
+    let config = json!({
+        "models": { "providers": { "double": { "baseUrl": server.openai_url(), "apiKey": "good" } } },
+        "agents": { "defaults": { "model": "double/m" } },
+    });
+    let secrets = [("DOUBLE_API_KEY".to_owned(), "bad".to_owned())];
+    let models = Models::new("main", &config, secrets, AuthProfiles::default());
+    let selected = models.select(&models.chain(None).unwrap()[0]).unwrap();
+    let budget = RetryBudget::default();
+    let heard = hear(models.stream(&selected, ask("hello"), &budget, CancellationToken::new())).await;
+    assert_eq!(
+        (heard.text.as_str(), heard.restarts.as_slice()),
+        ("You said: hello", &[(Reason::Auth, false)][..])
+    );
+    assert_eq!(budget.used("double/m"), 1);
+    let sent: Vec<String> = server.book().iter().map(|e| e.headers["authorization"].clone()).collect();
+    assert_eq!(sent, ["Bearer bad", "Bearer good"]);
+}
