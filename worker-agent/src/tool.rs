@@ -12,19 +12,27 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+mod apply_patch;
 pub mod catalog;
 pub mod config;
+mod edit;
 pub mod environ;
 mod exec;
+mod find;
+mod grep;
 pub mod launcher;
+mod ls;
 pub mod output;
 mod paths;
 pub mod policy;
 mod process;
+mod read;
 pub mod registry;
 pub mod running;
+mod session_status;
 pub mod spawner;
 mod tree;
+mod write;
 
 use config::ToolSettings;
 use running::Table;
@@ -230,5 +238,16 @@ pub trait Tool: Send + Sync {
 
 /// Every tool of this build, in the order in which the prompt lists them.
 pub fn all() -> Vec<Arc<dyn Tool>> {
-    vec![Arc::new(exec::Exec), Arc::new(process::Process)]
+    vec![
+        Arc::new(read::Read),
+        Arc::new(write::Write),
+        Arc::new(edit::Edit),
+        Arc::new(apply_patch::ApplyPatch),
+        Arc::new(grep::Grep),
+        Arc::new(find::Find),
+        Arc::new(ls::Ls),
+        Arc::new(exec::Exec),
+        Arc::new(process::Process),
+        Arc::new(session_status::SessionStatus),
+    ]
 }
