@@ -1,5 +1,6 @@
 //! Composition root of the gateway: builds every part once and owns the order of start and stop.
 
+use crate::front::shared::Shared;
 use crate::scheduler::Scheduler;
 use std::sync::Arc;
 
@@ -7,6 +8,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Handles {
     pub scheduler: Scheduler,
+    /// Config view, devices, event fan-out, health: what the public side shares with methods.
+    pub front: Shared,
     pub about: Arc<About>,
 }
 

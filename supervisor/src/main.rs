@@ -7,10 +7,12 @@ mod events;
 mod exit_code;
 mod front;
 mod gateway;
+mod http;
 mod journal;
 mod lock;
 mod paths;
 mod router;
+mod rpc;
 mod scheduler;
 
 fn main() {}

@@ -63,8 +63,16 @@ impl Conn {
 #[derive(Clone)]
 pub struct Fanout(Arc<Inner>);
 
+/// What waits to be worked off, in order.
+pub enum Item {
+    /// Tell the clients.
+    Event(GatewayEvent),
+    /// Close every socket after what was told before.
+    CloseAll(CloseWith),
+}
+
 struct Inner {
-    events: mpsc::Sender<GatewayEvent>,
+    events: mpsc::Sender<Item>,
     conns: RwLock<HashMap<String, Arc<Conn>>>,
     budget: Arc<Budget>,
     presence: Presence,
@@ -75,7 +83,7 @@ struct Inner {
 
 impl Fanout {
     /// The handle, and the end that [`run`] works off.
-    pub fn new(presence: Presence) -> (Self, mpsc::Receiver<GatewayEvent>) {
+    pub fn new(presence: Presence) -> (Self, mpsc::Receiver<Item>) {
         let (events, source) = mpsc::channel(FANOUT_QUEUE_MAX);
         let inner = Inner {
             events,
@@ -95,7 +103,7 @@ impl Fanout {
         if crowded && can_do_without(&event) {
             return;
         }
-        if self.0.events.try_send(event).is_err() {
+        if self.0.events.try_send(Item::Event(event)).is_err() {
             self.0.overrun.store(true, Ordering::Relaxed);
         }
     }
@@ -164,9 +172,12 @@ impl Fanout {
         });
     }
 
-    /// Close all connections after what is queued, e.g. 1012 `service restart`.
-    pub fn close_all(&self, with: &CloseWith) {
-        self.conns(|conns| conns.values().for_each(|c| c.out.close(with.clone())));
+    /// Close all connections once they were told everything so far, e.g. 1012 `service restart`.
+    pub fn close_all(&self, with: CloseWith) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.0.events.try_send(Item::CloseAll(with.clone()))
+        {
+            self.close_where(&with, |_| true);
+        }
     }
 
     /// Close the connections of which `which` holds.
@@ -188,6 +199,27 @@ impl Fanout {
 
     fn conns_mut<T>(&self, act: impl FnOnce(&mut HashMap<String, Arc<Conn>>) -> T) -> T {
         act(&mut self.0.conns.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn work_off(&self, renderer: &mut Renderer, item: Option<Item>) {
+        let now = now_ms();
+        let mut rendered = renderer.due(now);
+        match item {
+            Some(Item::Event(event)) => {
+                if matches!(event, GatewayEvent::Health(_)) {
+                    self.0.health_version.fetch_add(1, Ordering::Relaxed);
+                }
+                let presence = || self.0.presence.list(i64::try_from(now).unwrap_or(i64::MAX));
+                rendered.extend(renderer.render(event, now, presence));
+            }
+            Some(Item::CloseAll(with)) => {
+                self.conns(|conns| conns.values().for_each(|c| c.out.close(with.clone())));
+            }
+            None => {}
+        }
+        for event in &rendered {
+            self.deliver(event);
+        }
     }
 
     fn deliver(&self, event: &Rendered) {
@@ -242,13 +274,13 @@ fn can_do_without(event: &GatewayEvent) -> bool {
 }
 
 /// Work off the events until the last handle is gone.
-pub async fn run(fanout: Fanout, mut source: mpsc::Receiver<GatewayEvent>) {
+pub async fn run(fanout: Fanout, mut source: mpsc::Receiver<Item>) {
     let mut renderer = Renderer::default();
     loop {
         let wait = renderer.next_due_ms().map(|due| due.saturating_sub(now_ms()));
-        let event = tokio::select! {
-            event = source.recv() => match event {
-                Some(event) => Some(event),
+        let item = tokio::select! {
+            item = source.recv() => match item {
+                Some(item) => Some(item),
                 None => return,
             },
             () = tokio::time::sleep(std::time::Duration::from_millis(wait.unwrap_or(0))), if wait.is_some() => None,
@@ -257,18 +289,7 @@ pub async fn run(fanout: Fanout, mut source: mpsc::Receiver<GatewayEvent>) {
             tracing::warn!("events for clients piled up; all clients are closed and start from a snapshot");
             fanout.close_where(&CloseWith::new(1008, "slow consumer"), |_| true);
         }
-        if matches!(event, Some(GatewayEvent::Health(_))) {
-            fanout.0.health_version.fetch_add(1, Ordering::Relaxed);
-        }
-        let now = now_ms();
-        let mut rendered = renderer.due(now);
-        if let Some(event) = event {
-            let presence = || fanout.0.presence.list(i64::try_from(now).unwrap_or(i64::MAX));
-            rendered.extend(renderer.render(event, now, presence));
-        }
-        for event in &rendered {
-            fanout.deliver(event);
-        }
+        fanout.work_off(&mut renderer, item);
     }
 }
 

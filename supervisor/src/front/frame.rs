@@ -4,8 +4,10 @@
 //! published schema lacks.
 
 use bytes::Bytes;
+use proto::wire::WireError;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// A request, read.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,7 +91,7 @@ fn too_deep(text: &[u8]) -> bool {
 #[error("{code}: {message}")]
 pub struct ErrorShape {
     /// `INVALID_REQUEST`, `UNAVAILABLE`, `NOT_PAIRED`, `FORBIDDEN`, …
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// For people.
     pub message: String,
     /// For programs.
@@ -103,6 +105,7 @@ pub struct ErrorShape {
 impl ErrorShape {
     /// An error without details.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        let code = Cow::Borrowed(code);
         Self { code, message: message.into(), details: None, retryable: false, retry_after_ms: None }
     }
 
@@ -126,7 +129,7 @@ impl ErrorShape {
     /// The JSON object.
     pub fn to_json(&self) -> Value {
         let mut error = Map::new();
-        error.insert("code".into(), self.code.into());
+        error.insert("code".into(), self.code.as_ref().into());
         error.insert("message".into(), self.message.clone().into());
         if let Some(details) = &self.details {
             error.insert("details".into(), details.clone());
@@ -138,6 +141,18 @@ impl ErrorShape {
             error.insert("retryAfterMs".into(), ms.into());
         }
         Value::Object(error)
+    }
+}
+
+impl From<WireError> for ErrorShape {
+    fn from(error: WireError) -> Self {
+        Self {
+            code: Cow::Owned(error.code),
+            message: error.message,
+            details: error.details_json.and_then(|text| serde_json::from_str(&text).ok()),
+            retryable: error.retryable,
+            retry_after_ms: error.retry_after_ms,
+        }
     }
 }
 

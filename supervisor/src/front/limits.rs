@@ -31,8 +31,6 @@ pub const HTTP_BODY_BYTES_MAX: usize = 20 * 1024 * 1024;
 pub const FRAME_BYTES_BEFORE_HELLO_MAX: usize = 64 * 1024;
 /// One WebSocket message after hello (`policy.maxPayload`).
 pub const FRAME_BYTES_MAX: usize = 25 * 1024 * 1024;
-/// Messages a client may send while its `connect` is being looked at.
-pub const FRAMES_PENDING_HANDSHAKE_MAX: usize = 15;
 /// Requests of one connection that may be in work at once; more wait in the socket.
 pub const REQUESTS_OUTSTANDING_MAX: usize = 64;
 /// Nesting of a JSON message; the parser's own limit is 128.

@@ -379,6 +379,12 @@ impl Book {
         Ok(Some(token))
     }
 
+    /// The token that the device has for this role, if it is good and covers `scopes`.
+    pub fn clone_token(&self, device_id: &str, role: Role, scopes: &[String]) -> Option<DeviceToken> {
+        let token = self.paired.get(device_id)?.tokens.get(role.as_str())?;
+        (token.revoked_at_ms.is_none() && scope::covers_all(&token.scopes, scopes)).then(|| token.clone())
+    }
+
     /// Whether `token` lets this device in with this role and these scopes.
     pub fn token_is_good(&self, device: &ProvenDevice, role: Role, scopes: &[String], token: &str) -> bool {
         let Some(paired) = self.paired.get(&device.id).filter(|p| p.public_key == device.public_key) else {

@@ -339,15 +339,12 @@ fn chat_end(chat: &ChatEventOut, last_message: Option<&str>) -> Rendered {
         v4.insert("message".into(), message(text, chat.ts_ms));
     };
     match &chat.state {
-        ChatState::Final { text, stop_reason, message_id } => {
+        ChatState::Final { text, stop_reason, message_id: _ } => {
             if let Some(reason) = stop_reason {
                 v4.insert("stopReason".into(), reason.as_str().into());
             }
             if let Some(text) = text {
                 texts(&mut v3, &mut v4, text);
-            }
-            if let Some(id) = message_id {
-                v4.insert("messageId".into(), id.as_str().into());
             }
         }
         ChatState::Aborted { text, stop_reason } => {
@@ -361,12 +358,24 @@ fn chat_end(chat: &ChatEventOut, last_message: Option<&str>) -> Rendered {
             v3.insert("errorMessage".into(), message.as_str().into());
             v4.insert("errorMessage".into(), message.as_str().into());
             if let Some(kind) = kind {
+                v4.insert("errorKind".into(), error_kind(kind).into());
                 v4.insert("errorDetail".into(), error_detail(kind, provider.as_deref(), model.as_deref()));
             }
         }
         ChatState::Delta { .. } => {}
     }
     Rendered::read("chat", Some(Value::Object(v3)), Value::Object(v4))
+}
+
+/// Our failure classes in the closed list of protocol 4.
+fn error_kind(kind: &str) -> &'static str {
+    match kind {
+        "refusal" => "refusal",
+        "timeout" => "timeout",
+        "rate_limit" => "rate_limit",
+        "overflow" | "context_length" => "context_length",
+        _ => "unknown",
+    }
 }
 
 fn error_detail(kind: &str, provider: Option<&str>, model: Option<&str>) -> Value {

@@ -3,7 +3,7 @@ use crate::events::{ChatEventOut, RunEventOut};
 use crate::front::outq::Out;
 use serde_json::json;
 
-fn setup() -> (Fanout, mpsc::Receiver<GatewayEvent>) {
+fn setup() -> (Fanout, mpsc::Receiver<Item>) {
     Fanout::new(Presence::new("box", "1", "linux", "boot"))
 }
 
@@ -135,10 +135,11 @@ async fn a_flood_keeps_finals_and_drops_deltas() {
     }
     fanout.emit(event(ChatState::Final { text: None, stop_reason: None, message_id: None }));
     let (mut total, mut finals) = (0, 0);
-    while let Ok(event) = source.try_recv() {
+    while let Ok(item) = source.try_recv() {
         total += 1;
-        finals +=
-            usize::from(matches!(event, GatewayEvent::Chat(c) if matches!(c.state, ChatState::Final { .. })));
+        finals += usize::from(
+            matches!(item, Item::Event(GatewayEvent::Chat(c)) if matches!(c.state, ChatState::Final { .. })),
+        );
     }
     assert_eq!(finals, 1);
     assert!(total <= FANOUT_QUEUE_MAX / 2 + 2);
