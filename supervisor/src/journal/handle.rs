@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::outbox::draft;
 use super::types::*;
-use super::writer::{self, Msg, OpenOptions, Ran, Shared, Work};
+use super::writer::{self, Msg, OpenOptions, Ran, Shared, Started, Work};
 use super::{
     Journal, JournalError, dead_letter, dedupe, inbound, ledger, outbox, recover, retention, run,
     session_index,
@@ -72,7 +72,7 @@ impl JournalHandle {
     /// Opens the store, migrates it and starts its thread. Blocks on the disk: call it before the runtimes start, or in a
     /// blocking section. The second value holds warnings for the operator.
     pub fn open(options: OpenOptions) -> Result<(Self, Vec<String>), JournalError> {
-        let (jobs, shared, warnings) = writer::start(options)?;
+        let Started { jobs, shared, warnings } = writer::start(options)?;
         Ok((Self { jobs, shared }, warnings))
     }
 

@@ -120,10 +120,16 @@ pub(super) struct Writer {
     dirty: bool,
 }
 
-/// Opens the store and starts its thread. Blocks: call it before the runtimes start. The second value holds warnings.
-pub(super) fn start(
-    options: OpenOptions,
-) -> Result<(mpsc::Sender<Msg>, Arc<Shared>, Vec<String>), JournalError> {
+/// A running journal thread.
+pub(super) struct Started {
+    pub jobs: mpsc::Sender<Msg>,
+    pub shared: Arc<Shared>,
+    /// For the operator.
+    pub warnings: Vec<String>,
+}
+
+/// Opens the store and starts its thread. Blocks: call it before the runtimes start.
+pub(super) fn start(options: OpenOptions) -> Result<Started, JournalError> {
     let failed = |why: String| JournalError::Open { path: options.dir.display().to_string(), why };
     make_dir(&options.dir).map_err(|e| failed(e.to_string()))?;
     let warnings: Vec<String> = disk::check(&options.dir, options.unsafe_fs)?.into_iter().collect();
@@ -160,7 +166,7 @@ pub(super) fn start(
         .enable_time()
         .build()
         .map_err(|e| failed(e.to_string()))?;
-    let (tx, rx) = mpsc::channel(JOBS_WAITING_MAX);
+    let (jobs, rx) = mpsc::channel(JOBS_WAITING_MAX);
     let writer = Writer {
         conn: Some(conn),
         reserve,
@@ -174,7 +180,7 @@ pub(super) fn start(
         .name("journal".into())
         .spawn(move || writer.serve(rx))
         .map_err(|e| failed(e.to_string()))?;
-    Ok((tx, shared, warnings))
+    Ok(Started { jobs, shared, warnings })
 }
 
 fn make_dir(dir: &Path) -> std::io::Result<()> {
