@@ -39,6 +39,7 @@ pub struct GatewayFile {
     pub tls: Option<TlsFile>,
     pub http: Option<HttpFile>,
     pub limits: Option<LimitsFile>,
+    pub nodes: Option<NodesFile>,
     /// What a service does at start when the file is invalid: run with the last good one, or stop.
     pub on_invalid_config: Option<OnInvalid>,
 }
@@ -245,6 +246,19 @@ pub struct LimitsFile {
     pub max_runs: Option<u32>,
 }
 
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NodesFile {
+    pub pairing: Option<NodePairingFile>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NodePairingFile {
+    /// Devices on this machine are paired without asking.
+    pub auto_approve_local: Option<bool>,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum OnInvalid {
@@ -270,6 +284,7 @@ pub struct Gateway {
     pub reload: Reload,
     pub http: Http,
     pub limits: Limits,
+    pub auto_approve_local: bool,
     pub on_invalid_config: OnInvalid,
 }
 
@@ -382,6 +397,11 @@ impl Gateway {
                 max_connections: limits.max_connections.unwrap_or(CONNECTIONS_MAX_DEFAULT),
                 max_runs: limits.max_runs,
             },
+            auto_approve_local: file
+                .nodes
+                .and_then(|nodes| nodes.pairing)
+                .and_then(|pairing| pairing.auto_approve_local)
+                .unwrap_or(true),
             on_invalid_config: file.on_invalid_config.unwrap_or_default(),
         }
     }

@@ -147,6 +147,7 @@ const TABLE: &[(&str, Reach, bool)] = &[
     ("gateway.http.securityHeaders", Hot, true),
     ("gateway.limits", Restart, true),
     ("gateway.mode", Restart, true),
+    ("gateway.nodes.pairing.autoApproveLocal", Hot, true),
     ("gateway.onInvalidConfig", Reach::None, true),
     ("gateway.port", Rebind, true),
     ("gateway.reload", Reach::None, true),
@@ -272,7 +273,7 @@ mod tests {
             "agents": {"list": [{"id": "a", "sandbox": {"mode": "all"}}]}, "tools": {"exec": {"host": "node"}}});
         assert_eq!(
             unbuilt(&config),
-            ["browser", "gateway.nodes", "agents.list.0.sandbox", "tools.exec.host"]
+            ["browser", "gateway.nodes.allowCommands", "agents.list.0.sandbox", "tools.exec.host"]
         );
         let read = without_unbuilt(&config);
         assert_eq!(read, json!({"gateway": {"port": 1}, "agents": {"list": [{"id": "a"}]}}));

@@ -48,6 +48,8 @@ pub struct ConfigFile {
     pub source: SourceText,
     /// As authored: JSON5 read, nothing replaced.
     pub parsed: Value,
+    /// Includes replaced, references not.
+    pub expanded: Value,
     /// Includes and references replaced, no defaults.
     pub resolved: Value,
     pub findings: Findings,
@@ -90,6 +92,7 @@ pub fn read_file(path: &Path, env: &Environment) -> ConfigFile {
                 ..SourceText::default()
             },
             parsed: Value::Object(Map::new()),
+            expanded: Value::Object(Map::new()),
             resolved: Value::Object(Map::new()),
             env: env.clone(),
             ..ConfigFile::default()
@@ -173,7 +176,8 @@ pub fn judge(path: &Path, text: &str, env: &Environment) -> ConfigFile {
 }
 
 fn judge_tree(mut tree: Node, out: &mut ConfigFile) {
-    let refused = out.env.add_section(&tree.to_value());
+    out.expanded = tree.to_value();
+    let refused = out.env.add_section(&out.expanded);
     for name in refused {
         let path = format!("env.{name}");
         out.findings

@@ -1,0 +1,370 @@
+//! The one owner of the configuration while the gateway runs: everyone else holds this handle.
+//!
+//! [`ConfigHandle::current`] is what the gateway runs with; [`ConfigHandle::on_disk`] is what the file says now. The
+//! two differ after an edit until the next start. Reads and writes of the file block: call them off the async threads.
+
+use super::issue::{Issue, lines};
+use super::patch::changed_paths;
+use super::read::{ConfigFile, judge, read_file};
+use super::store::Store;
+use super::substitute::restore_references;
+use super::write::{WriteError, WriteRequest, Written, iso_time, write};
+use super::{ConfigSnapshot, ConfigSource, Environment, edit};
+use crate::paths::Paths;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use thiserror::Error;
+use tokio::sync::watch;
+
+/// Cheap to clone; all clones are one owner.
+#[derive(Clone)]
+pub struct ConfigHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    paths: Paths,
+    /// Process, `.env` files; not the file's own `env` section.
+    env: Environment,
+    active: watch::Sender<Arc<ConfigSnapshot>>,
+    /// The file as read last, so that an unchanged one is not judged again.
+    disk: RwLock<Arc<ConfigFile>>,
+    /// Held over read, judge and write: two writers never interleave.
+    writing: Mutex<()>,
+    /// Schema parts that workers gave, by path.
+    schema_parts: RwLock<Vec<(String, Value)>>,
+}
+
+/// How an invalid file is met at start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StartPolicy {
+    /// Started by a service manager.
+    pub service: bool,
+    /// `--use-last-good`.
+    pub use_last_good: bool,
+}
+
+/// No configuration to start with; the text is for stderr.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct StartError {
+    pub message: String,
+}
+
+/// Whether file and running gateway agree, for every place that must say so.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigState {
+    /// `ok`, `pending` (valid edits wait for a restart) or `invalid`.
+    pub state: &'static str,
+    pub active_hash: String,
+    pub file_hash: String,
+    /// `file` or `lastGood`.
+    pub source: &'static str,
+    pub errors: Vec<String>,
+}
+
+#[derive(Debug, Error)]
+pub enum ChangeError {
+    #[error("invalid config")]
+    Invalid(Vec<Issue>),
+    #[error("{0} comes from an included file; edit that file instead")]
+    Included(String),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// A change that reached the disk, or none that was needed.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    pub file: Arc<ConfigFile>,
+    /// Authored paths that differ, `meta` left out.
+    pub paths: Vec<String>,
+    /// `None` when nothing differed and nothing was written.
+    pub written: Option<Written>,
+}
+
+/// What to put in the file.
+pub enum NewText<'a> {
+    /// A whole text, kept as it is.
+    Whole(&'a str),
+    /// Values as authored; the old text is changed only where they differ.
+    Values(Value),
+}
+
+impl ConfigHandle {
+    /// Reads the file, or the last good one where the policy says so.
+    ///
+    /// # Errors
+    /// An invalid file that nothing may stand in for.
+    pub fn start(paths: Paths, env: Environment, policy: StartPolicy) -> Result<Self, StartError> {
+        let file = Arc::new(read_file(&paths.config_file, &env));
+        let snapshot = match ConfigSnapshot::new(Arc::clone(&file), ConfigSource::File) {
+            Ok(snapshot) => snapshot,
+            Err(issues) => stand_in(&paths, &env, &file, &issues, policy)?,
+        };
+        Ok(Self::with(paths, env, file, snapshot))
+    }
+
+    fn with(paths: Paths, env: Environment, file: Arc<ConfigFile>, snapshot: ConfigSnapshot) -> Self {
+        let (active, _) = watch::channel(Arc::new(snapshot));
+        let inner = Inner {
+            paths,
+            env,
+            active,
+            disk: RwLock::new(file),
+            writing: Mutex::new(()),
+            schema_parts: RwLock::new(Vec::new()),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// What the gateway runs with.
+    #[must_use]
+    pub fn current(&self) -> Arc<ConfigSnapshot> {
+        self.inner.active.borrow().clone()
+    }
+
+    /// Told of every [`ConfigHandle::activate`].
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<ConfigSnapshot>> {
+        self.inner.active.subscribe()
+    }
+
+    /// Makes a valid file what the gateway runs with.
+    ///
+    /// # Errors
+    /// The file's issues.
+    pub fn activate(&self, file: Arc<ConfigFile>) -> Result<Arc<ConfigSnapshot>, Vec<Issue>> {
+        let snapshot = Arc::new(ConfigSnapshot::new(file, ConfigSource::File)?);
+        self.inner.active.send_replace(Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    #[must_use]
+    pub fn paths(&self) -> &Paths {
+        &self.inner.paths
+    }
+
+    /// The environment before the file's own `env` section.
+    #[must_use]
+    pub fn base_env(&self) -> &Environment {
+        &self.inner.env
+    }
+
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store::new(self.inner.paths.config_store_dir())
+    }
+
+    /// The file as it is now; judged again only when its bytes changed (or it includes others).
+    #[must_use]
+    pub fn on_disk(&self) -> Arc<ConfigFile> {
+        let known = Arc::clone(&self.inner.disk.read().unwrap_or_else(PoisonError::into_inner));
+        let same = known.source.files.len() == 1
+            && known.source.raw.is_some()
+            && std::fs::read_to_string(&self.inner.paths.config_file).ok() == known.source.raw;
+        if same {
+            return known;
+        }
+        let fresh = Arc::new(read_file(&self.inner.paths.config_file, &self.inner.env));
+        *self.inner.disk.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
+        fresh
+    }
+
+    /// Compares file and running gateway.
+    #[must_use]
+    pub fn state(&self) -> ConfigState {
+        let (active, disk) = (self.current(), self.on_disk());
+        let state = match disk.is_valid() {
+            false => "invalid",
+            true if disk.source.hash == active.hash() => "ok",
+            true => "pending",
+        };
+        ConfigState {
+            state,
+            active_hash: active.hash().to_owned(),
+            file_hash: disk.source.hash.clone(),
+            source: active.source.name(),
+            errors: disk.findings.issues.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Keeps the running configuration as the last good one. Called once the start has proved it.
+    pub fn mark_good(&self, by: &str, now_ms: i64) {
+        let snapshot = self.current();
+        if snapshot.source == ConfigSource::File
+            && let Err(error) = self.store().promote(&snapshot.file, by, now_ms)
+        {
+            tracing::warn!("the last good config was not kept: {error}");
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, ()> {
+        self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn add_schema_part(&self, path: &str, schema: Value) {
+        let mut parts = self.inner.schema_parts.write().unwrap_or_else(PoisonError::into_inner);
+        parts.retain(|(known, _)| known != path);
+        parts.push((path.to_owned(), schema));
+    }
+
+    #[must_use]
+    pub fn schema_parts(&self) -> Vec<(String, Value)> {
+        self.inner.schema_parts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Judges a new content and writes it. `before` is the file that the caller compared with; hold
+    /// [`ConfigHandle::lock`] from reading it to here.
+    ///
+    /// # Errors
+    /// Invalid content (kept under `rejected/`), a change inside an included file, a loss, the disk.
+    pub fn change(
+        &self,
+        before: &ConfigFile,
+        new: NewText<'_>,
+        allow_loss: bool,
+        now_ms: i64,
+    ) -> Result<Changed, ChangeError> {
+        let path = &self.inner.paths.config_file;
+        let authored = match &new {
+            NewText::Whole(text) => judge(path, text, &self.inner.env),
+            NewText::Values(value) => {
+                let mut value = value.clone();
+                restore_references(&mut value, &before.parsed, &before.resolved);
+                refuse_included(before, &value)?;
+                let text = match before.source.raw.as_deref() {
+                    Some(text) if !text.trim().is_empty() => edit::rewrite(text, &value),
+                    _ => edit::printed(&value),
+                };
+                judge(path, &text, &self.inner.env)
+            }
+        };
+        let text = authored.source.raw.clone().unwrap_or_default();
+        let issues = match ConfigSnapshot::new(Arc::new(authored.clone()), ConfigSource::File) {
+            Ok(_) => None,
+            Err(issues) => Some(issues),
+        };
+        if let Some(issues) = issues {
+            if let Err(error) = self.store().keep_rejected(&text, &issues, now_ms) {
+                tracing::warn!("the refused config was not kept: {error}");
+            }
+            return Err(ChangeError::Invalid(issues));
+        }
+        let mut paths = changed_paths(&before.parsed, &authored.parsed);
+        paths.retain(|path| path != "meta" && !path.starts_with("meta."));
+        if paths.is_empty() && before.source.exists {
+            return Ok(Changed { file: Arc::new(before.clone()), paths, written: None });
+        }
+        let stamped = edit::rewrite(&text, &stamped(authored.parsed, now_ms));
+        let written = write(&WriteRequest {
+            path,
+            before: before.source.raw.as_deref(),
+            after: &stamped,
+            paths_changed: paths.len(),
+            allow_loss,
+            audit_file: &self.inner.paths.audit_file(),
+            now_ms,
+        })?;
+        for line in &written.log {
+            tracing::warn!("{line}");
+        }
+        Ok(Changed { file: self.on_disk(), paths, written: Some(written) })
+    }
+}
+
+/// `meta` says who wrote last; other keys of it stay.
+fn stamped(mut config: Value, now_ms: i64) -> Value {
+    if let Some(map) = config.as_object_mut() {
+        let meta = map.entry("meta").or_insert_with(|| json!({}));
+        if let Some(meta) = meta.as_object_mut() {
+            meta.insert("lastTouchedVersion".to_owned(), json!(env!("CARGO_PKG_VERSION")));
+            meta.insert("lastTouchedAt".to_owned(), json!(iso_time(now_ms)));
+        }
+    }
+    config
+}
+
+/// A value that an included file gives cannot be changed here: the include would still say the old one, or lists
+/// would be joined.
+fn refuse_included(before: &ConfigFile, after: &Value) -> Result<(), ChangeError> {
+    if before.source.files.len() < 2 {
+        return Ok(());
+    }
+    let authored =
+        |path: &str| super::KeyPath::parse(path).ok().and_then(|path| path.get(&before.parsed).cloned());
+    let included =
+        |path: &str| super::KeyPath::parse(path).ok().and_then(|path| path.get(&before.expanded).cloned());
+    let touched = changed_paths(&before.parsed, after);
+    match touched.into_iter().find(|path| authored(path).is_none() && included(path).is_some()) {
+        Some(path) => Err(ChangeError::Included(path)),
+        None => Ok(()),
+    }
+}
+
+fn stand_in(
+    paths: &Paths,
+    env: &Environment,
+    file: &ConfigFile,
+    issues: &[Issue],
+    policy: StartPolicy,
+) -> Result<ConfigSnapshot, StartError> {
+    let store = Store::new(paths.config_store_dir());
+    let refused = invalid_message(&paths.config_file, issues);
+    let may_fall_back = file.parsed.pointer("/gateway/onInvalidConfig") != Some(&json!("fail"));
+    if policy.use_last_good || (policy.service && may_fall_back) {
+        return store
+            .load(&paths.config_file, env)
+            .map_err(|why| StartError { message: format!("{refused}\n{why}") });
+    }
+    let message = match store.meta() {
+        Some(meta) => {
+            format!("{refused}\nTo start with the last good config ({}), add --use-last-good.", meta.at)
+        }
+        None => format!("{refused}\n(--use-last-good starts with the last good config; none is kept yet.)"),
+    };
+    Err(StartError { message })
+}
+
+/// The start-up refusal of an invalid file.
+#[must_use]
+pub fn invalid_message(path: &Path, issues: &[Issue]) -> String {
+    format!(
+        "Invalid config at {}.\n{}\nRun \"openclaw doctor\" to repair, then retry.",
+        path.display(),
+        lines(issues)
+    )
+}
+
+/// What commands other than the gateway print for an invalid file.
+#[must_use]
+pub fn invalid_for_commands(path: &Path, issues: &[Issue]) -> String {
+    let problems: Vec<String> = issues.iter().map(|issue| format!("  - {issue}")).collect();
+    format!(
+        "Config invalid\nFile: {}\nProblem:\n{}\n\nRun: openclaw doctor --fix",
+        path.display(),
+        problems.join("\n")
+    )
+}
+
+/// The environment of a process: what it was given, `.env` here (only for a person in the foreground: a service's
+/// working directory may be anybody's), `.env` in the state directory.
+#[must_use]
+pub fn load_env(process: Environment, paths: &Paths, foreground_dir: Option<&Path>) -> Environment {
+    const DOTENV_BYTES_MAX: u64 = 1_048_576;
+    let mut env = process;
+    let files = foreground_dir.into_iter().chain(std::iter::once(paths.state_dir.as_path()));
+    for file in files.map(|dir| dir.join(".env")) {
+        let small =
+            std::fs::metadata(&file).is_ok_and(|meta| meta.is_file() && meta.len() <= DOTENV_BYTES_MAX);
+        if let Some(text) = small.then(|| std::fs::read_to_string(&file).ok()).flatten() {
+            env.add_dotenv(&text);
+        }
+    }
+    env
+}
+
+#[cfg(test)]
+mod tests;

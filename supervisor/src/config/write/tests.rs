@@ -1,0 +1,92 @@
+use super::*;
+
+fn request<'a>(path: &'a Path, audit: &'a Path, before: Option<&'a str>, after: &'a str) -> WriteRequest<'a> {
+    WriteRequest {
+        path,
+        before,
+        after,
+        paths_changed: 1,
+        allow_loss: false,
+        audit_file: audit,
+        now_ms: 1_700_000_000_123,
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("exists").permissions().mode() & 0o777
+}
+
+#[test]
+fn five_backups_private_files_and_one_audit_line_each() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("state/openclaw.json");
+    let audit = dir.path().join("state/logs/config-audit.jsonl");
+    let mut before: Option<String> = None;
+    for n in 0..7 {
+        let after = format!("{{\"meta\":{{}},\"n\":{n}}}\n");
+        let written = write(&request(&path, &audit, before.as_deref(), &after)).expect("written");
+        assert_eq!(written.hash, sha256_hex(after.as_bytes()));
+        assert_eq!(written.anomalies, Vec::<String>::new());
+        before = Some(after);
+    }
+    let read = |name: &str| fs::read_to_string(dir.path().join("state").join(name)).expect(name);
+    assert!(read("openclaw.json").contains("\"n\":6"));
+    for (name, n) in [("bak", 5), ("bak.1", 4), ("bak.2", 3), ("bak.3", 2), ("bak.4", 1)] {
+        assert!(read(&format!("openclaw.json.{name}")).contains(&format!("\"n\":{n}")), "{name}");
+    }
+    assert_eq!((mode(&path), mode(path.parent().expect("dir")), mode(&audit)), (0o600, 0o700, 0o600));
+    let names = fs::read_dir(dir.path().join("state")).expect("list").count();
+    assert_eq!(names, 7, "no temporary file is left");
+    let lines: Vec<Value> = read("logs/config-audit.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("json"))
+        .collect();
+    assert_eq!(lines.len(), 7);
+    assert_eq!(lines[0]["ts"], "2023-11-14T22:13:20.123Z");
+    assert_eq!(
+        (lines[0]["existsBefore"].clone(), lines[6]["result"].clone()),
+        (json!(false), json!("rename"))
+    );
+}
+
+#[test]
+fn losses_are_refused_and_kept_unless_allowed() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("openclaw.json");
+    let audit = dir.path().join("audit.jsonl");
+    let before = format!("{{\"gateway\":{{\"mode\":\"local\"}},\"x\":\"{}\"}}", "y".repeat(600));
+    fs::write(&path, &before).expect("write");
+    let mut wish = request(&path, &audit, Some(&before), "{}");
+    let error = write(&wish).expect_err("refused").to_string();
+    assert!(error.contains("size-drop:635->2, missing-meta-before-write, gateway-mode-removed"), "{error}");
+    assert_eq!(fs::read_to_string(&path).expect("read"), before);
+    assert_eq!(
+        fs::read_to_string(dir.path().join("openclaw.json.rejected.1700000000123")).expect("kept"),
+        "{}"
+    );
+    wish.allow_loss = true;
+    let written = write(&wish).expect("allowed");
+    assert_eq!(written.log.len(), 2);
+    assert!(written.log[0].starts_with("Config overwrite: "), "{:?}", written.log);
+}
+
+#[test]
+fn a_link_to_the_file_stays_a_link() {
+    let dir = tempfile::tempdir().expect("dir");
+    let real = dir.path().join("real.json");
+    let link = dir.path().join("openclaw.json");
+    fs::write(&real, "{}").expect("write");
+    std::os::unix::fs::symlink(&real, &link).expect("link");
+    write(&request(&link, &dir.path().join("audit.jsonl"), Some("{}"), "{\"a\":1}")).expect("written");
+    assert!(fs::symlink_metadata(&link).expect("link").file_type().is_symlink());
+    assert_eq!(fs::read_to_string(&real).expect("read"), "{\"a\":1}");
+}
+
+#[test]
+fn command_lines_in_the_audit_hold_no_secrets() {
+    let args = ["openclaw", "config", "set", "gateway.auth.token", "s3cret", "--json"].map(str::to_owned);
+    assert_eq!(audited_args(args.into_iter())[4], "__OPENCLAW_REDACTED__");
+    let args = ["openclaw", "gateway", "--token", "s", "--password=p"].map(str::to_owned);
+    let shown = audited_args(args.into_iter());
+    assert_eq!(shown, ["openclaw", "gateway", "--token", "__OPENCLAW_REDACTED__", "__OPENCLAW_REDACTED__"]);
+}
