@@ -1,7 +1,7 @@
 //! The `tools` section of the configuration: as written ([`ToolsConfig`], strict, everything optional) and as meant
 //! ([`ToolSettings`], no option that means "default").
 //!
-//! Blast radius: every key here is read when a run starts, so that a change reaches the next run of the agent (`run`).
+//! Blast radius: a change of any key here replaces the agent's worker (`worker-agent`), between two runs.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -39,7 +39,7 @@ pub struct ToolLists {
 /// The `tools` section as written.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-class" = "run"))]
+#[schemars(extend("x-class" = "worker-agent"))]
 pub struct ToolsConfig {
     pub profile: Option<Profile>,
     pub allow: Option<Vec<String>>,
@@ -54,7 +54,7 @@ pub struct ToolsConfig {
 /// `tools.exec` as written.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-class" = "run"))]
+#[schemars(extend("x-class" = "worker-agent"))]
 pub struct ExecConfig {
     pub host: Option<ExecHost>,
     pub security: Option<ExecSecurity>,
@@ -124,7 +124,7 @@ pub struct FsConfig {
 /// The `tools` block of one agent (`agents.list[].tools`), as far as it is built.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-class" = "run"))]
+#[schemars(extend("x-class" = "worker-agent"))]
 pub struct AgentToolsConfig {
     pub profile: Option<Profile>,
     pub allow: Option<Vec<String>>,

@@ -170,15 +170,9 @@ async fn plan(args: &Value, env: &ToolEnv) -> Result<Plan, ToolError> {
     if !tokio::fs::metadata(&cwd).await.is_ok_and(|meta| meta.is_dir()) {
         return Err(ToolError::failed(format!("workdir is not a directory: {}", cwd.display())));
     }
-    let mut vars: BTreeMap<String, String> = env.env.as_ref().clone();
-    environ::with_path(&mut vars, &exec.path_prepend);
-    for (name, value) in args.get("env").and_then(Value::as_object).into_iter().flatten() {
-        environ::check(name).map_err(ToolError::Refused)?;
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        vars.insert(name.clone(), value);
-    }
+    let shell = environ::shell(&env.env);
+    let mut vars = variables(args, env)?;
     vars.insert("PWD".to_owned(), cwd.display().to_string());
-    let shell = environ::shell(&vars);
     let mut warnings = Vec::new();
     let background = flag("background") && env.process_offered;
     if flag("background") && !env.process_offered {
@@ -218,6 +212,18 @@ async fn plan(args: &Value, env: &ToolEnv) -> Result<Plan, ToolError> {
         notify: exec.notify_on_exit.then_some(exec.notify_on_exit_empty_success),
     };
     Ok(Plan { about, yield_after: yield_after.map(Duration::from_millis), warnings })
+}
+
+/// The worker's scrubbed environment, the configured PATH and what the call adds.
+fn variables(args: &Value, env: &ToolEnv) -> Result<BTreeMap<String, String>, ToolError> {
+    let mut vars: BTreeMap<String, String> = env.env.as_ref().clone();
+    environ::with_path(&mut vars, &env.settings.exec.path_prepend);
+    for (name, value) in args.get("env").and_then(Value::as_object).into_iter().flatten() {
+        environ::check(name).map_err(ToolError::Refused)?;
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        vars.insert(name.clone(), value);
+    }
+    Ok(vars)
 }
 
 fn millis(value: f64) -> u64 {
