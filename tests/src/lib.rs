@@ -2,7 +2,6 @@
 //!
 //! Doubles of other people's servers, and later real gateways, clients and oracles. Nothing here is shipped.
 
-pub mod channel_worker;
 pub mod executables;
 pub mod gateway;
 pub mod http;

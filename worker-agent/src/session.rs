@@ -9,6 +9,8 @@ pub mod entry;
 pub mod history;
 pub mod message;
 pub mod reset;
+pub mod rewrite;
+pub mod sessions;
 pub mod store;
 pub mod transcript;
 pub mod visible;

@@ -31,7 +31,7 @@ pub mod registry;
 pub mod running;
 mod session_status;
 pub mod spawner;
-mod tree;
+pub mod tree;
 mod write;
 
 use config::ToolSettings;

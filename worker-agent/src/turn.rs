@@ -1,5 +1,18 @@
 //! A run: what happens between an accepted message and its answer. `state` decides the next step, `resume` where an
-//! interrupted run goes on.
+//! interrupted run goes on; `driver` does what they say.
 
+pub mod begin;
+pub mod call;
+pub mod control;
+pub mod driver;
+pub mod events;
+pub mod finish;
+pub mod media;
+pub mod payload;
+pub mod prepare;
+pub mod request;
 pub mod resume;
+pub mod source;
 pub mod state;
+pub mod stream_text;
+pub mod tools;

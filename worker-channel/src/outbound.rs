@@ -10,6 +10,8 @@
 
 mod delivery;
 mod lane;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -28,7 +28,6 @@ pub enum Tables {
     Bullets,
     /// A code block with aligned columns.
     #[default]
-    #[serde(alias = "block")]
     Code,
     /// The source as it was written.
     Off,

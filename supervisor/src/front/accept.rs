@@ -1,6 +1,5 @@
 //! The public port: binding, accepting, and the runtime that all of it runs on.
 
-use super::control::Control;
 use super::fanout;
 use super::fanout::now_ms;
 use super::limits::{
@@ -75,7 +74,6 @@ impl Front {
     pub fn start(
         gw: Handles,
         listeners: Vec<std::net::TcpListener>,
-        control: Option<Control>,
         events: mpsc::Receiver<fanout::Item>,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -86,7 +84,7 @@ impl Front {
             .build()?;
         let (stop, stopping) = watch::channel(false);
         let thread = std::thread::Builder::new().name("front".into()).spawn(move || {
-            runtime.block_on(run(gw, listeners, control, events, stopping));
+            runtime.block_on(run(gw, listeners, events, stopping));
             runtime.shutdown_timeout(STOP_GRACE);
         })?;
         Ok(Self { stop, thread: Some(thread) })
@@ -107,7 +105,6 @@ impl Front {
 async fn run(
     gw: Handles,
     listeners: Vec<std::net::TcpListener>,
-    control: Option<Control>,
     events: mpsc::Receiver<fanout::Item>,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -118,9 +115,6 @@ async fn run(
             Ok(listener) => drop(tokio::spawn(accept_all(gw.clone(), listener, stopping.clone()))),
             Err(error) => tracing::error!(%error, "public port cannot be served"),
         }
-    }
-    if let Some(control) = control {
-        tokio::spawn(control.serve(gw.clone(), stopping.clone()));
     }
     // An error means that the owner is gone: stop as well.
     let _gone = stopping.wait_for(|stop| *stop).await;
@@ -224,4 +218,4 @@ async fn serve(gw: Handles, stream: TcpStream, ip: IpAddr, slot: Arc<Slot>) {
 }
 
 #[cfg(test)]
-pub mod tests;
+mod tests;

@@ -207,6 +207,9 @@ pub fn next_entry(old: &SessionEntry, session_id: &str, asked: bool, now_ms: i64
     next.set("systemSent", false);
     next.set("abortedLastRun", false);
     next.set("compactionCount", 0);
+    for counter in ["inputTokens", "outputTokens", "totalTokens"].iter().filter(|_| asked) {
+        next.set(counter, 0);
+    }
     let kept = ROUTE.iter().chain(if asked { KEPT_ON_RESET } else { &[] });
     for field in kept {
         if let Some(value) = old.0.get(*field) {

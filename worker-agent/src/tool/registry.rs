@@ -34,6 +34,11 @@ impl Registry {
         Self { tools: super::all() }
     }
 
+    /// These tools and no others.
+    pub fn of(tools: Vec<Arc<dyn Tool>>) -> Self {
+        Self { tools }
+    }
+
     /// Only the tools named in `allowed` (the answer of [`policy::decide`]).
     pub fn only(&self, allowed: &[String]) -> Self {
         let tools = self.tools.iter().filter(|tool| allowed.iter().any(|name| name == tool.name()));

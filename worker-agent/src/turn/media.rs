@@ -1,0 +1,114 @@
+//! Pictures on their way in, files on their way out. All of it on the blocking pool.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proto::wire::agent::RunInput;
+use proto::wire::channel::MediaRef;
+use sha2::{Digest, Sha256};
+
+use crate::session::message::Block;
+
+/// A picture above this is not put into a request; vendors refuse larger ones.
+const IMAGE_BYTES_MAX: u64 = 5 * 1024 * 1024;
+/// A file above this is not taken along with a reply.
+const FILE_BYTES_MAX: u64 = 50 * 1024 * 1024;
+
+/// The pictures of the inputs as content blocks; what cannot be read is left out (its name stands in the text).
+pub async fn images(state: &Path, inputs: &[RunInput]) -> Vec<Block> {
+    let refs: Vec<MediaRef> = inputs
+        .iter()
+        .flat_map(|input| input.attachments.iter())
+        .filter(|media| media.mime.starts_with("image/"))
+        .cloned()
+        .collect();
+    if refs.is_empty() {
+        return Vec::new();
+    }
+    let state = state.to_owned();
+    tokio::task::spawn_blocking(move || refs.into_iter().filter_map(|media| image(&state, media)).collect())
+        .await
+        .unwrap_or_default()
+}
+
+fn image(state: &Path, media: MediaRef) -> Option<Block> {
+    let bytes = match (media.inline, media.path) {
+        (Some(bytes), _) => bytes,
+        (None, Some(path)) => {
+            let path = below(state, Path::new(&path))?;
+            let meta =
+                fs::metadata(&path).ok().filter(|meta| meta.is_file() && meta.len() <= IMAGE_BYTES_MAX)?;
+            debug_assert!(meta.is_file());
+            fs::read(path).ok()?
+        }
+        (None, None) => return None,
+    };
+    Some(Block::Image { data: STANDARD.encode(bytes), mime_type: media.mime })
+}
+
+/// `path` below `root`, if it stays there.
+fn below(root: &Path, path: &Path) -> Option<PathBuf> {
+    let relative = path.strip_prefix(root).unwrap_or(path);
+    relative.components().all(|part| matches!(part, Component::Normal(_))).then(|| root.join(relative))
+}
+
+/// Copies local files that an answer names below `<state>/media/outbound`, where channel workers can read them.
+/// Sources that are no readable file of the workspace are dropped.
+pub async fn outbound(state: &Path, workspace: &Path, sources: Vec<String>) -> Vec<MediaRef> {
+    if sources.is_empty() {
+        return Vec::new();
+    }
+    let (state, workspace) = (state.to_owned(), workspace.to_owned());
+    tokio::task::spawn_blocking(move || {
+        sources.iter().filter_map(|source| stored(&state, &workspace, source)).collect()
+    })
+    .await
+    .unwrap_or_default()
+}
+
+fn stored(state: &Path, workspace: &Path, source: &str) -> Option<MediaRef> {
+    let root = fs::canonicalize(workspace).ok()?;
+    let real = fs::canonicalize(workspace.join(source)).ok().filter(|real| real.starts_with(&root))?;
+    let meta = fs::metadata(&real).ok().filter(|meta| meta.is_file() && meta.len() <= FILE_BYTES_MAX)?;
+    let bytes = fs::read(&real).ok()?;
+    let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let extension = real.extension().and_then(|ext| ext.to_str()).unwrap_or("bin").to_ascii_lowercase();
+    let relative = format!("media/outbound/{sha256}.{extension}");
+    let target = state.join(&relative);
+    if !target.exists() {
+        crate::session::disk::create_private_dir(target.parent()?).ok()?;
+        crate::session::disk::replace(&target, &bytes).ok()?;
+    }
+    let (kind, mime) = kind_of(&extension);
+    Some(MediaRef {
+        kind: kind.to_owned(),
+        mime: mime.to_owned(),
+        bytes: meta.len(),
+        sha256,
+        path: Some(relative),
+        name: real.file_name().map(|name| name.to_string_lossy().into_owned()),
+        inline: None,
+    })
+}
+
+fn kind_of(extension: &str) -> (&'static str, &'static str) {
+    match extension {
+        "png" => ("image", "image/png"),
+        "jpg" | "jpeg" => ("image", "image/jpeg"),
+        "gif" => ("image", "image/gif"),
+        "webp" => ("image", "image/webp"),
+        "mp3" => ("audio", "audio/mpeg"),
+        "ogg" | "opus" => ("audio", "audio/ogg"),
+        "wav" => ("audio", "audio/wav"),
+        "m4a" => ("audio", "audio/mp4"),
+        "mp4" => ("video", "video/mp4"),
+        "webm" => ("video", "video/webm"),
+        "pdf" => ("document", "application/pdf"),
+        "txt" | "md" => ("document", "text/plain"),
+        "json" => ("document", "application/json"),
+        "zip" => ("document", "application/zip"),
+        _ => ("document", "application/octet-stream"),
+    }
+}

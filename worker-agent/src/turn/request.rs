@@ -1,0 +1,288 @@
+//! From the transcript's messages to a model request, and from a model's events to a transcript message. PURE.
+
+use serde_json::{Map, Value};
+
+use crate::provider::types as wire;
+use crate::provider::{ModelRequest, ToolSpec};
+use crate::session::message::{AssistantMessage, Block, Content, Cost, Message, StopReason, ToolCall, Usage};
+use crate::tool::registry::Definition;
+
+/// Share of a model's window that the conversation may fill, in percent: the rest is for the prompt, the tools and
+/// the answer.
+const WINDOW_PERCENT_MAX: u64 = 75;
+/// Characters per token, for estimates.
+const CHARS_PER_TOKEN: u64 = 4;
+
+/// Messages in the shape of the provider layer. Images go only to models that read them.
+pub fn messages(messages: &[Message], reads_images: bool) -> Vec<wire::Message> {
+    messages.iter().map(|message| one(message, reads_images)).collect()
+}
+
+fn one(message: &Message, reads_images: bool) -> wire::Message {
+    match message {
+        Message::User(user) => wire::Message::User(wire::UserMessage {
+            content: match &user.content {
+                Content::Text(text) => wire::Content::Text(text.clone()),
+                Content::Blocks(list) => wire::Content::Blocks(blocks(list, reads_images)),
+            },
+            timestamp: unsigned(user.timestamp),
+        }),
+        Message::Assistant(answer) => wire::Message::Assistant(wire::AssistantMessage {
+            content: content_blocks(&answer.content, true),
+            api: answer.api.clone(),
+            provider: answer.provider.clone(),
+            model: answer.model.clone(),
+            stop_reason: match answer.stop_reason {
+                StopReason::Stop => wire::StopReason::Stop,
+                StopReason::Length => wire::StopReason::Length,
+                StopReason::ToolUse => wire::StopReason::ToolUse,
+                StopReason::Error => wire::StopReason::Error,
+                StopReason::Aborted => wire::StopReason::Aborted,
+            },
+            timestamp: unsigned(answer.timestamp),
+            ..wire::AssistantMessage::default()
+        }),
+        Message::ToolResult(result) => wire::Message::ToolResult(wire::ToolResultMessage {
+            tool_call_id: result.tool_call_id.clone(),
+            tool_name: result.tool_name.clone(),
+            content: content_blocks(&result.content, reads_images),
+            details: None,
+            is_error: result.is_error,
+            timestamp: unsigned(result.timestamp),
+        }),
+    }
+}
+
+fn unsigned(timestamp: i64) -> u64 {
+    u64::try_from(timestamp).unwrap_or(0)
+}
+
+fn content_blocks(content: &Content, images: bool) -> Vec<wire::Block> {
+    match content {
+        Content::Text(text) => vec![wire::Block::text(text.clone())],
+        Content::Blocks(list) => blocks(list, images),
+    }
+}
+
+fn blocks(list: &[Block], images: bool) -> Vec<wire::Block> {
+    list.iter()
+        .filter_map(|block| match block {
+            Block::Text { text, text_signature } => {
+                Some(wire::Block::Text { text: text.clone(), text_signature: text_signature.clone() })
+            }
+            Block::Thinking { thinking, thinking_signature } => Some(wire::Block::Thinking {
+                thinking: thinking.clone(),
+                thinking_signature: thinking_signature.clone(),
+            }),
+            Block::Image { .. } if !images => {
+                Some(wire::Block::text("[image omitted: the model reads text only]"))
+            }
+            Block::Image { data, mime_type } => {
+                Some(wire::Block::Image { data: data.clone(), mime_type: mime_type.clone() })
+            }
+            Block::ToolCall { id, name, arguments, thought_signature } => Some(wire::Block::ToolCall {
+                id: id.clone(),
+                name: name.clone(),
+                arguments: Value::Object(arguments.clone()),
+                thought_signature: thought_signature.clone(),
+            }),
+            Block::Other(_) => None,
+        })
+        .collect()
+}
+
+/// Tools as the model is told of them.
+pub fn tools(definitions: &[Definition]) -> Vec<ToolSpec> {
+    definitions
+        .iter()
+        .map(|tool| ToolSpec {
+            name: tool.name.to_owned(),
+            description: tool.description.clone(),
+            parameters: tool.parameters.clone(),
+        })
+        .collect()
+}
+
+/// Leaves the oldest turns out when the conversation would not fit the window. A turn goes as a whole, so that no
+/// result loses its call; the newest always stays.
+pub fn fit_window(messages: Vec<Message>, window_tokens: u64, fixed_chars: u64) -> Vec<Message> {
+    let budget = (window_tokens * CHARS_PER_TOKEN * WINDOW_PERCENT_MAX / 100).saturating_sub(fixed_chars);
+    let sizes: Vec<u64> = messages.iter().map(chars).collect();
+    let mut total: u64 = sizes.iter().sum();
+    let starts: Vec<usize> =
+        (0..messages.len()).filter(|at| matches!(messages.get(*at), Some(Message::User(_)))).collect();
+    let mut from = 0;
+    for next in starts.into_iter().skip(1) {
+        if total <= budget {
+            break;
+        }
+        total -= sizes.get(from..next).map_or(0, |dropped| dropped.iter().sum());
+        from = next;
+    }
+    messages.into_iter().skip(from).collect()
+}
+
+/// An image costs about 1200 tokens, whatever its bytes.
+const IMAGE_CHARS: u64 = 1200 * CHARS_PER_TOKEN;
+
+fn chars(message: &Message) -> u64 {
+    match message.content() {
+        Content::Text(text) => text.len() as u64,
+        Content::Blocks(list) => list
+            .iter()
+            .map(|block| match block {
+                Block::Text { text, .. } => text.len() as u64,
+                Block::Thinking { thinking, .. } => thinking.len() as u64,
+                Block::Image { .. } => IMAGE_CHARS,
+                Block::ToolCall { arguments, .. } => {
+                    Value::Object(arguments.clone()).to_string().len() as u64
+                }
+                Block::Other(_) => 0,
+            })
+            .sum(),
+    }
+}
+
+/// Collects the events of one reply into a message. Thoughts, texts and calls keep their order.
+#[derive(Clone, Debug, Default)]
+pub struct Reply {
+    blocks: Vec<Block>,
+    pub usage: Usage,
+}
+
+impl Reply {
+    pub fn text(&mut self, delta: &str) {
+        match self.blocks.last_mut() {
+            Some(Block::Text { text, .. }) => text.push_str(delta),
+            _ => self.blocks.push(Block::text(delta)),
+        }
+    }
+
+    pub fn thinking(&mut self, delta: &str, signature: Option<String>) {
+        match self.blocks.last_mut() {
+            Some(Block::Thinking { thinking, thinking_signature }) => {
+                thinking.push_str(delta);
+                if signature.is_some() {
+                    *thinking_signature = signature;
+                }
+            }
+            _ if delta.is_empty() && signature.is_none() => {}
+            _ => self.blocks.push(Block::thinking(delta, signature)),
+        }
+    }
+
+    pub fn call(&mut self, id: String, name: String, arguments: Value, thought_signature: Option<String>) {
+        let arguments: Map<String, Value> = match arguments {
+            Value::Object(map) => map,
+            Value::Null => Map::new(),
+            other => Map::from_iter([("_raw".to_owned(), other)]),
+        };
+        self.blocks.push(Block::ToolCall { id: self.unique(id), name, arguments, thought_signature });
+    }
+
+    /// Some servers give every call the same id, or none.
+    fn unique(&self, id: String) -> String {
+        let taken = |id: &str| {
+            self.blocks.iter().any(|block| matches!(block, Block::ToolCall { id: held, .. } if held == id))
+        };
+        if !id.is_empty() && !taken(&id) {
+            return id;
+        }
+        format!("call_{}", uuid::Uuid::new_v4().simple())
+    }
+
+    pub fn usage(&mut self, usage: wire::Usage) {
+        self.usage = Usage {
+            input: usage.input,
+            output: usage.output,
+            cache_read: usage.cache_read,
+            cache_write: usage.cache_write,
+            total_tokens: usage.total_tokens,
+            cost: Cost {
+                input: usage.cost.input,
+                output: usage.cost.output,
+                cache_read: usage.cost.cache_read,
+                cache_write: usage.cost.cache_write,
+                total: usage.cost.total,
+            },
+        };
+    }
+
+    /// The message as the transcript stores it. A reply without calls never says `toolUse`, one with calls always.
+    pub fn finish(
+        self,
+        facts: &super::source::ModelFacts,
+        stop: wire::StopReason,
+        now_ms: i64,
+    ) -> AssistantMessage {
+        let has_calls = self.blocks.iter().any(|block| matches!(block, Block::ToolCall { .. }));
+        let stop_reason = match stop {
+            wire::StopReason::Error => StopReason::Error,
+            wire::StopReason::Aborted => StopReason::Aborted,
+            _ if has_calls => StopReason::ToolUse,
+            wire::StopReason::Length => StopReason::Length,
+            _ => StopReason::Stop,
+        };
+        AssistantMessage {
+            content: Content::Blocks(self.blocks),
+            api: facts.api.clone(),
+            provider: facts.provider.clone(),
+            model: facts.id.clone(),
+            usage: self.usage,
+            stop_reason,
+            error_message: None,
+            timestamp: now_ms,
+            openclaw_abort: None,
+            idempotency_key: None,
+        }
+    }
+}
+
+/// The request without its messages and tools.
+pub fn base(system: String, session_id: &str) -> ModelRequest {
+    ModelRequest { system, session_id: Some(session_id.to_owned()), ..ModelRequest::default() }
+}
+
+/// A call as the tool layer takes it.
+pub fn tool_call(call: &ToolCall) -> crate::tool::ToolCall {
+    crate::tool::ToolCall {
+        id: call.id.clone(),
+        name: call.name.clone(),
+        args: Value::Object(call.arguments.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_turns_go_first_and_the_newest_stays() {
+        let turn = |text: &str| {
+            [Message::user(text, 1), Message::Assistant(AssistantMessage::ours("y".repeat(100), 1))]
+        };
+        let all: Vec<Message> = ["a", "b", "c"].iter().flat_map(|text| turn(&text.repeat(100))).collect();
+        assert_eq!(fit_window(all.clone(), 10_000, 0).len(), 6);
+        // 140 tokens are 560 characters, 75 % of them 420: two turns.
+        assert_eq!(fit_window(all.clone(), 140, 0).len(), 4);
+        assert_eq!(fit_window(all, 1, 0).len(), 2);
+    }
+
+    #[test]
+    fn a_reply_keeps_its_order_and_its_ids_apart() {
+        let mut reply = Reply::default();
+        reply.thinking("h", None);
+        reply.thinking("m", Some("sig".into()));
+        reply.text("Look");
+        reply.text(": ");
+        reply.call("1".into(), "ls".into(), Value::Null, None);
+        reply.call("1".into(), "ls".into(), serde_json::json!({"path": "."}), None);
+        let message = reply.finish(&super::super::source::ModelFacts::default(), wire::StopReason::Stop, 1);
+        assert_eq!(message.stop_reason, StopReason::ToolUse);
+        assert_eq!(message.content.text(), "Look: ");
+        let calls = message.tool_calls();
+        assert_eq!(calls.len(), 2);
+        assert_ne!(calls[0].id, calls[1].id);
+        assert_eq!(message.content.blocks()[0], Block::thinking("hm", Some("sig".into())));
+    }
+}
