@@ -9,10 +9,12 @@ mod front;
 mod gateway;
 mod http;
 mod journal;
+mod link;
 mod lock;
 mod paths;
 mod router;
 mod rpc;
 mod scheduler;
+mod worker;
 
 fn main() {}

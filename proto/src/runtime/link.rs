@@ -261,6 +261,15 @@ impl LinkHandle {
         self.shared.close(why.into());
     }
 
+    /// Returns when the peer broke the protocol; never otherwise. For a consumer that is too busy to take events.
+    pub async fn violated(&self) -> CloseReason {
+        self.shared.ended().await;
+        match self.shared.read(|link| link.closed.clone()) {
+            Some(why) if why.is_violation() => why,
+            _ => std::future::pending().await,
+        }
+    }
+
     /// What this end tells of itself in pongs.
     pub fn vitals(&self) -> &Vitals {
         &self.shared.vitals

@@ -1,6 +1,6 @@
 //! Messages that may be merged with their successor while they wait: streamed text, drafts, typing.
 
-use super::agent::AgentToSup;
+use super::agent::{AgentToSup, SupToAgent};
 use super::channel::SupToChannel;
 use super::state::Outgoing;
 use super::{Class, Wire};
@@ -82,6 +82,19 @@ impl Lossy for AgentToSup {
             Self::Delta(delta) => delta.text.len() + 128,
             _ => 0,
         }
+    }
+}
+
+/// Nothing that an agent is told may be lost.
+impl Lossy for SupToAgent {
+    fn key(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn absorb(&mut self, _newer: Self) {}
+
+    fn weight(&self) -> usize {
+        0
     }
 }
 

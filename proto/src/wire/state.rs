@@ -338,7 +338,8 @@ impl LinkState {
         if !self.asks.is_open(corr) {
             return Err(SendRefusal::NotOpen { corr });
         }
-        let flags = message.flags.with(Flags::IS_RESPONSE).with(Flags::END_STREAM);
+        let failed = if message.code == ERROR { Flags::ERROR } else { Flags::NONE };
+        let flags = message.flags.with(Flags::IS_RESPONSE).with(Flags::END_STREAM).with(failed);
         let frame = Frame { class: Class::Durable, flags, ..message.frame(corr) };
         self.outbox.push_result(frame, &self.rules)?;
         self.asks.close(corr);
@@ -346,9 +347,7 @@ impl LinkState {
     }
 
     pub fn reply_error(&mut self, corr: u64, error: WireError) -> Result<(), SendRefusal> {
-        let mut message = Outgoing::of(&LinkControl::Error(error));
-        message.flags = Flags::ERROR;
-        self.reply(corr, message)
+        self.reply(corr, Outgoing::of(&LinkControl::Error(error)))
     }
 
     /// Asks the peer to end a request of ours. Its waiter gets the terminal frame, or `Cancelled` after the grace.
@@ -486,6 +485,11 @@ impl LinkState {
         self.outbox.clear();
         let corrs = self.calls.close();
         corrs.into_iter().map(|corr| Effect::Answered { corr, answer: Answer::Closed }).collect()
+    }
+
+    /// Drops what was received and not taken.
+    pub fn forget_received(&mut self) {
+        while self.inbox.pop().is_some() {}
     }
 
     fn open(&self) -> Result<(), SendRefusal> {

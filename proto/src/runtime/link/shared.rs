@@ -273,6 +273,10 @@ impl Shared {
     pub(super) fn end(&self) {
         let now_ms = self.now_ms();
         let mut link = self.lock();
+        if link.closed.as_ref().is_some_and(CloseReason::is_violation) {
+            // What such a peer said before is not to be acted upon.
+            link.state.forget_received();
+        }
         for effect in link.state.close() {
             self.carry_out(&mut link, effect, now_ms);
         }

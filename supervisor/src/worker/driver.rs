@@ -1,0 +1,514 @@
+//! The task of one worker: takes one event, steps the lifecycle, carries out its actions.
+
+mod running;
+
+use super::crash_report;
+use super::exit::{End, ExitClass, classify};
+use super::handle::{DRAIN_MS, EnsureError, WorkersConfig};
+use super::lifecycle::{Action, Event, Lifecycle, State, Then};
+use super::output::Ring;
+use super::reaper::{Exit, Reaper};
+use super::registry::{Command, LastCrash, Registry, Slot, WorkerStatus};
+use super::spec::{OnChange, WorkerSpec};
+use super::{WorkerEvent, WorkerEventKind};
+use crate::link::{self, FromWorker, HelloRefusal, Incoming};
+use proto::runtime::link::{CloseReason, LinkEvent};
+use proto::wire::agent::{ConfigDelta, SupToAgent};
+use proto::wire::channel::{ChannelPhase, ChannelState, ChannelToSup, SupToChannel};
+use proto::wire::handshake::{Hello, Ready, SupHandshake, WorkerKind};
+use proto::wire::state::{Outgoing, Violation};
+use running::{Running, StartFailure, Told};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// Callers that wait for one worker to come up.
+const WAITERS_MAX: usize = 1024;
+/// Look at memory, idleness and the OOM counter this often.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+/// What every worker's task needs from its surroundings.
+pub(super) struct Home {
+    pub config: WorkersConfig,
+    pub reaper: Reaper,
+    pub events: mpsc::Sender<WorkerEvent>,
+    pub started: Instant,
+    pub registry: Arc<Registry>,
+}
+
+impl Home {
+    /// Milliseconds of CLOCK_MONOTONIC since the workers began.
+    pub fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+}
+
+/// Unix milliseconds.
+fn wall_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+fn random() -> u32 {
+    getrandom::u32().unwrap_or(u32::MAX / 2)
+}
+
+enum Step {
+    Command(Option<Command>),
+    Link(LinkEvent),
+    Exit(Exit),
+    Told,
+    Deadline,
+    Housekeeping,
+}
+
+pub(super) struct Driver {
+    spec: WorkerSpec,
+    life: Lifecycle,
+    home: Arc<Home>,
+    slot: Arc<Slot>,
+    commands: mpsc::Receiver<Command>,
+    running: Option<Running>,
+    deadline: Option<Instant>,
+    waiters: Vec<oneshot::Sender<Result<u64, EnsureError>>>,
+    /// Events for the core, in order. While there are any, the link is not read.
+    pending: VecDeque<WorkerEvent>,
+    ring: Ring,
+    epoch: u64,
+    removed: bool,
+}
+
+impl Driver {
+    pub fn first_status(spec: &WorkerSpec) -> WorkerStatus {
+        WorkerStatus {
+            id: spec.id.clone(),
+            kind: spec.id.kind(),
+            pid: None,
+            epoch: 0,
+            state: State::Idle,
+            why: None,
+            since_ms: wall_ms(),
+            restarts: 0,
+            rss_kb: 0,
+            inflight: 0,
+            queue: 0,
+            lag_ms: 0,
+            last_crash: None,
+        }
+    }
+
+    pub fn new(
+        spec: WorkerSpec,
+        home: Arc<Home>,
+        slot: Arc<Slot>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Self {
+        let life = Lifecycle::new(spec.id.kind(), spec.keep_warm);
+        Self {
+            spec,
+            life,
+            home,
+            slot,
+            commands,
+            running: None,
+            deadline: None,
+            waiters: Vec::new(),
+            pending: VecDeque::new(),
+            ring: Ring::default(),
+            epoch: 0,
+            removed: false,
+        }
+    }
+
+    /// Runs until the worker is removed and gone.
+    pub async fn run(mut self) {
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        if self.spec.keep_warm {
+            self.step(Event::Want).await;
+        }
+        loop {
+            let step = self.next(&mut housekeeping).await;
+            match step {
+                Step::Command(Some(command)) => self.on_command(command).await,
+                Step::Command(None) => return,
+                Step::Link(event) => self.on_link(event).await,
+                Step::Exit(exit) => self.on_exit(exit),
+                Step::Deadline => {
+                    self.deadline = None;
+                    self.step(Event::Deadline).await;
+                }
+                Step::Housekeeping => self.housekeeping().await,
+                Step::Told => {}
+            }
+            self.finish_if_over().await;
+            if self.removed && self.running.is_none() && self.pending.is_empty() {
+                self.home.registry.remove(&self.spec.id);
+                return;
+            }
+        }
+    }
+
+    async fn next(&mut self, housekeeping: &mut tokio::time::Interval) -> Step {
+        let listening = self.pending.is_empty();
+        let deadline = self.deadline;
+        let (events, pending) = (&self.home.events, &mut self.pending);
+        tokio::select! {
+            command = self.commands.recv() => Step::Command(command),
+            permit = events.reserve(), if !listening => {
+                match (permit, pending.pop_front()) {
+                    (Ok(permit), Some(event)) => permit.send(event),
+                    // The core is gone: nobody is to be told any more.
+                    _ => pending.clear(),
+                }
+                Step::Told
+            }
+            told = running::next(&mut self.running, listening) => match told {
+                Told::Link(event) => Step::Link(event),
+                Told::Exit(exit) => Step::Exit(exit),
+            },
+            () = sleep_until(deadline), if deadline.is_some() => Step::Deadline,
+            _ = housekeeping.tick() => Step::Housekeeping,
+        }
+    }
+
+    /// Steps the lifecycle until it has nothing more to do, and shows the result.
+    async fn step(&mut self, event: Event) {
+        let mut event = Some(event);
+        while let Some(now) = event.take() {
+            let before = self.life.state();
+            let actions = self.life.on(now, self.home.now_ms());
+            if self.life.state() != before {
+                self.show_state();
+            }
+            for action in actions {
+                if let Some(next) = self.carry_out(action).await {
+                    event = Some(next);
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Spawn => match running::start(&self.spec, &self.home, &self.ring).await {
+                Ok(running) => {
+                    self.epoch = running.epoch;
+                    let (pid, epoch) = (running.pid, running.epoch);
+                    self.slot.change(|status| (status.pid, status.epoch) = (Some(pid), epoch));
+                    tracing::info!(worker = %self.spec.id, pid, epoch, "worker started");
+                    self.running = Some(running);
+                }
+                Err(failure) => return Some(self.start_failed(&failure)),
+            },
+            Action::SendDrain { deadline_ms } => {
+                self.tell(running::drain_message(&self.spec.id, deadline_ms))
+            }
+            Action::SendShutdown => self.tell(running::shutdown_message(&self.spec.id)),
+            Action::Signal(signal) => {
+                if let Some(running) = &self.running {
+                    tracing::info!(worker = %self.spec.id, pid = running.pid, ?signal, "signalling the worker");
+                    running.signals.send(signal);
+                }
+            }
+            Action::Deadline { after_ms } => {
+                self.deadline = Some(Instant::now() + Duration::from_millis(after_ms));
+            }
+            Action::NoDeadline => self.deadline = None,
+            Action::Up => self.on_up(),
+            Action::RefuseWaiters => {
+                let error = EnsureError::of(self.life.state(), self.life.quarantine());
+                for waiter in self.waiters.drain(..) {
+                    let _ = waiter.send(Err(error.clone()));
+                }
+            }
+        }
+        None
+    }
+
+    fn start_failed(&mut self, failure: &StartFailure) -> Event {
+        tracing::error!(worker = %self.spec.id, error = %failure, "worker could not be started");
+        let why = failure.to_string();
+        self.slot.change(|status| status.why = Some(why));
+        Event::SpawnFailed
+    }
+
+    fn tell(&mut self, message: Outgoing) {
+        if let Some(running) = &self.running
+            && let Err(refusal) = running.link.try_send(message)
+        {
+            tracing::info!(worker = %self.spec.id, %refusal, "worker does not take a command; its deadline decides");
+        }
+    }
+
+    fn on_up(&mut self) {
+        let Some(running) = &mut self.running else { return };
+        self.slot.set_link(Some((running.epoch, running.link.clone())));
+        running.work_at = Instant::now();
+        let ready = std::mem::take(&mut running.ready);
+        for waiter in self.waiters.drain(..) {
+            let _ = waiter.send(Ok(running.epoch));
+        }
+        self.life.unwant();
+        self.emit(WorkerEventKind::Up { ready });
+    }
+
+    fn emit(&mut self, kind: WorkerEventKind) {
+        self.pending.push_back(WorkerEvent { worker: self.spec.id.clone(), epoch: self.epoch, kind });
+    }
+
+    fn show_state(&mut self) {
+        let (state, restarts) = (self.life.state(), self.life.restarts().total());
+        let often = self.life.restarts().is_degraded(self.home.now_ms()).then(|| "restarts often".to_owned());
+        let quarantine = self.life.quarantine().map(|why| why.text().to_owned());
+        self.slot.change(|status| {
+            status.state = state;
+            status.restarts = restarts;
+            status.since_ms = wall_ms();
+            if let Some(why) = quarantine.or(often) {
+                status.why = Some(why);
+            } else if state == State::Ready {
+                status.why = None;
+            }
+        });
+        self.emit(WorkerEventKind::State(state));
+    }
+
+    // --- events ---
+
+    async fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Ensure(waiter) => self.on_ensure(waiter).await,
+            Command::Drain { deadline_ms, then } => self.step(Event::Drain { deadline_ms, then }).await,
+            Command::Stop { then } => self.step(Event::Stop { then }).await,
+            Command::Retry => self.step(Event::Fixed).await,
+            Command::Update(spec) => self.on_update(*spec).await,
+            Command::Remove => {
+                self.removed = true;
+                self.step(Event::Disable).await;
+            }
+            Command::Violation { epoch, why }
+                if self.running.as_ref().is_some_and(|run| run.epoch == epoch) =>
+            {
+                self.violation(why).await;
+            }
+            Command::Violation { .. } => {}
+        }
+    }
+
+    async fn on_ensure(&mut self, waiter: oneshot::Sender<Result<u64, EnsureError>>) {
+        if self.life.state().is_up() {
+            let _ = waiter.send(Ok(self.epoch));
+            return;
+        }
+        if self.waiters.len() >= WAITERS_MAX {
+            self.waiters.retain(|waiter| !waiter.is_closed());
+        }
+        if self.waiters.len() >= WAITERS_MAX {
+            let _ = waiter.send(Err(EnsureError::Busy));
+            return;
+        }
+        self.waiters.push(waiter);
+        self.step(Event::Want).await;
+    }
+
+    async fn on_update(&mut self, spec: WorkerSpec) {
+        self.removed = false;
+        let changed =
+            spec.fingerprint != self.spec.fingerprint || spec.binary.path() != self.spec.binary.path();
+        let warm = spec.keep_warm;
+        self.spec = spec;
+        self.life.set_permanent(warm);
+        self.step(Event::Enable).await;
+        if changed && self.life.is_alive() {
+            let told = self.spec.on_change == OnChange::Tell && self.tell_config().await;
+            if !told {
+                self.step(Event::Drain { deadline_ms: DRAIN_MS, then: Then::Restart }).await;
+            }
+        } else if changed {
+            self.step(Event::Fixed).await;
+        }
+        if warm && self.life.state() == State::Idle {
+            self.step(Event::Want).await;
+        }
+    }
+
+    /// True when the worker got its new configuration.
+    async fn tell_config(&mut self) -> bool {
+        let Some(running) = self.running.as_ref().filter(|_| self.life.state().is_up()) else { return false };
+        let Ok(provision) = running::provision(&self.spec).await else { return false };
+        let delta = ConfigDelta { config: provision.config, secrets: provision.secrets };
+        let message = match self.spec.id.kind() {
+            WorkerKind::Agent => Outgoing::of(&SupToAgent::ConfigDelta(delta)),
+            WorkerKind::Channel => Outgoing::of(&SupToChannel::ConfigDelta(delta)),
+        };
+        running.link.try_send(message).is_ok()
+    }
+
+    async fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Message { code, corr, payload, .. } => {
+                match link::decode(self.spec.id.kind(), code, &payload) {
+                    Ok(incoming) => self.on_message(incoming, corr).await,
+                    Err(error) => self.violation(error.into()).await,
+                }
+            }
+            LinkEvent::Cancel { corr } => self.emit(WorkerEventKind::Cancel { corr }),
+            LinkEvent::Suspect => self.step(Event::Suspect).await,
+            LinkEvent::Recovered => self.step(Event::Recovered).await,
+            LinkEvent::Hung => self.step(Event::Hung).await,
+            LinkEvent::Paused => {}
+            LinkEvent::Closed { why } => {
+                let broken = why.is_violation();
+                if let Some(running) = &mut self.running {
+                    running.closed = Some(why);
+                }
+                if broken {
+                    tracing::error!(worker = %self.spec.id, why = ?self.closed(), "worker broke the link's protocol");
+                }
+                self.step(if broken { Event::Violation } else { Event::LinkLost }).await;
+            }
+        }
+    }
+
+    fn closed(&self) -> Option<&CloseReason> {
+        self.running.as_ref().and_then(|running| running.closed.as_ref())
+    }
+
+    async fn violation(&mut self, why: Violation) {
+        tracing::error!(worker = %self.spec.id, %why, "worker broke the link's protocol");
+        if let Some(running) = &mut self.running {
+            running.link.violation(why.clone());
+            running.closed = Some(why.into());
+            running.events = None;
+        }
+        self.step(Event::Violation).await;
+    }
+
+    async fn on_message(&mut self, incoming: Incoming, corr: u64) {
+        let Some(running) = &mut self.running else { return };
+        match incoming {
+            Incoming::Hello(hello) if !running.greeted => self.on_hello(&hello).await,
+            Incoming::Ready(Ready { detail }) if running.greeted => {
+                running.ready = detail;
+                self.step(Event::Ready).await;
+            }
+            Incoming::Message(message) if running.greeted => {
+                running.work_at = Instant::now();
+                if let FromWorker::Channel(ChannelToSup::State(state)) = &message {
+                    let state = state.clone();
+                    self.on_channel_state(state).await;
+                }
+                self.emit(WorkerEventKind::Message { corr, message });
+            }
+            Incoming::Hello(_) | Incoming::Ready(_) | Incoming::Message(_) => {
+                self.violation(Violation::WrongDirection { code: 0 }).await;
+            }
+        }
+    }
+
+    async fn on_hello(&mut self, hello: &Hello) {
+        let Some(running) = &mut self.running else { return };
+        match running.welcome(hello, &self.spec) {
+            Ok(welcome) => {
+                running.greeted = true;
+                if let Err(refusal) = running.link.try_send(&SupHandshake::Welcome(welcome)) {
+                    tracing::error!(worker = %self.spec.id, %refusal, "the worker's configuration does not fit the link");
+                }
+                self.step(Event::Greeted).await;
+            }
+            Err(HelloRefusal::Reject(reject)) => {
+                tracing::error!(worker = %self.spec.id, reason = reject.reason, "worker refused");
+                let _ = running.link.try_send(&SupHandshake::Reject(reject));
+            }
+            Err(HelloRefusal::Impostor(why)) => {
+                tracing::error!(worker = %self.spec.id, why, "worker is not who it says");
+                self.violation(Violation::WrongDirection { code: 0x0011 }).await;
+            }
+        }
+    }
+
+    async fn on_channel_state(&mut self, state: ChannelState) {
+        let why = state.why;
+        self.slot.change(|status| status.why = why);
+        self.step(Event::Progress).await;
+        match state.state {
+            ChannelPhase::Connecting => {}
+            ChannelPhase::Up => self.step(Event::Healthy).await,
+            ChannelPhase::LoginNeeded => self.step(Event::LoginLost).await,
+            ChannelPhase::RateLimited | ChannelPhase::Down => self.step(Event::Degraded).await,
+        }
+    }
+
+    fn on_exit(&mut self, exit: Exit) {
+        if let Some(running) = &mut self.running {
+            running.exited(exit);
+        }
+    }
+
+    /// The end is complete when the process is reaped and its link read to the end (or given up).
+    async fn finish_if_over(&mut self) {
+        if !self.running.as_ref().is_some_and(Running::is_over) || !self.pending.is_empty() {
+            return;
+        }
+        let Some(running) = self.running.take() else { return };
+        let Some(exit) = running.exit else { return };
+        self.slot.set_link(None);
+        let class = classify(End {
+            ended: exit.ended,
+            asked: self.life.end_is_asked(),
+            killed_for: self.life.killed_for(),
+            oom: running.oom_kills_since(),
+        });
+        self.slot.change(|status| (status.pid, status.rss_kb, status.inflight) = (None, 0, 0));
+        if class == ExitClass::Asked {
+            tracing::info!(worker = %self.spec.id, pid = running.pid, ended = %exit.ended, "worker stopped");
+        } else {
+            self.report(&running, exit, class);
+        }
+        self.emit(WorkerEventKind::Down { class });
+        self.step(Event::Exited { class, random: random() }).await;
+    }
+
+    fn report(&mut self, running: &Running, exit: Exit, class: ExitClass) {
+        let ended = exit.ended.to_string();
+        tracing::error!(worker = %self.spec.id, pid = running.pid, epoch = running.epoch, ended, %class, "worker died");
+        let at_ms = wall_ms();
+        self.slot.change(|status| status.last_crash = Some(LastCrash { at_ms, class, ended }));
+        let mut report = running.crash_report(&self.spec.id, exit, class, self.life.killed_for());
+        report.log = self.ring.lines();
+        let folder = self.home.config.crash_dir.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = crash_report::write(&folder, &report) {
+                tracing::warn!(%error, folder = %folder.display(), "crash report not written");
+            }
+        });
+    }
+
+    async fn housekeeping(&mut self) {
+        let Some(running) = &mut self.running else { return };
+        running.look_at_oom();
+        running.give_up_link_if_dead();
+        let Some((pong, _)) = running.link.last_pong() else { return };
+        self.slot.change(|status| {
+            (status.rss_kb, status.inflight) = (pong.rss_kb, pong.inflight);
+            (status.queue, status.lag_ms) = (pong.queue, pong.lag_ms);
+        });
+        let sent_ms = self.slot.sent_ms.load(Ordering::Relaxed);
+        let quiet_ms =
+            (running.work_at.elapsed().as_millis() as u64).min(self.home.now_ms().saturating_sub(sent_ms));
+        let idle = pong.inflight == 0 && pong.queue == 0;
+        if idle && self.spec.idle_stop_ms.is_some_and(|limit_ms| quiet_ms >= limit_ms) {
+            self.step(Event::IdleTooLong).await;
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

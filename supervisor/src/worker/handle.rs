@@ -1,0 +1,274 @@
+//! The handle that the rest of the supervisor holds. Nothing here waits for a worker unless its name says so.
+
+use super::driver::{Driver, Home};
+use super::lifecycle::{State, Then};
+use super::reaper::Reaper;
+use super::registry::{Command, Registry, Slot, WorkerStatus};
+use super::restart::Quarantine;
+use super::spec::WorkerSpec;
+use super::{EVENTS_MAX, WorkerEvent};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use proto::runtime::link::RequestError;
+use proto::wire::handshake::WorkerId;
+use proto::wire::state::{Outgoing, SendRefusal, Violation};
+use proto::wire::{Id, Lossy, Wire};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+/// Verbs that wait for one worker's task; more mean that it is stuck.
+const COMMANDS_MAX: usize = 256;
+/// Longest wait for a start: two full back-offs of an agent.
+const ENSURE_MAX: Duration = Duration::from_secs(60);
+/// Time that a worker gets to finish its work when an operator or its configuration restarts it.
+pub(super) const DRAIN_MS: u64 = 60_000;
+/// How often [`Workers::stop_all`] looks.
+const STOP_POLL: Duration = Duration::from_millis(10);
+
+/// Hands out the fencing term of each start; the numbers never repeat, over restarts of the gateway too.
+pub type NextEpoch = Arc<dyn Fn(WorkerId) -> BoxFuture<'static, Result<u64, String>> + Send + Sync>;
+
+/// What all workers have in common.
+pub struct WorkersConfig {
+    pub boot_id: Id,
+    /// `<state>/crash`.
+    pub crash_dir: PathBuf,
+    pub next_epoch: NextEpoch,
+    /// This process is a subreaper: end what dead workers leave behind.
+    pub adopt_orphans: bool,
+}
+
+/// Why a message did not go to a worker.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no worker {0}")]
+    Unknown(WorkerId),
+    #[error("worker {0} is not running")]
+    NotUp(WorkerId),
+    #[error("worker {0} was restarted meanwhile")]
+    OtherEpoch(WorkerId),
+    #[error("worker {worker} does not take it: {source}")]
+    Link { worker: WorkerId, source: SendRefusal },
+    #[error("worker {worker}: {source}")]
+    Request { worker: WorkerId, source: RequestError },
+    #[error("worker {0} has too many commands waiting")]
+    Busy(WorkerId),
+}
+
+/// Why a worker did not come up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnsureError {
+    #[error("it is not configured")]
+    Unknown,
+    #[error("it is disabled or was stopped")]
+    Stopped,
+    #[error("it is quarantined ({})", .0.text())]
+    Quarantined(Quarantine),
+    #[error("it has to be logged in again")]
+    NeedsLogin,
+    #[error("its last process cannot be killed")]
+    Stuck,
+    #[error("it is not ready within {} s", ENSURE_MAX.as_secs())]
+    TimedOut,
+    #[error("too many callers wait for it")]
+    Busy,
+}
+
+impl EnsureError {
+    /// Trying again soon is of no use.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::TimedOut | Self::Busy)
+    }
+
+    pub(super) fn of(state: State, quarantine: Option<Quarantine>) -> Self {
+        match (state, quarantine) {
+            (State::Quarantined, Some(why)) => Self::Quarantined(why),
+            (State::NeedsLogin, _) => Self::NeedsLogin,
+            (State::Stuck, _) => Self::Stuck,
+            _ => Self::Stopped,
+        }
+    }
+}
+
+/// Cloneable handle to all workers, usable from any thread.
+#[derive(Clone)]
+pub struct Workers {
+    registry: Arc<Registry>,
+    home: Arc<Home>,
+    runtime: Handle,
+}
+
+impl Workers {
+    /// Must be called on the core runtime, which runs on a thread that never ends.
+    pub fn start(config: WorkersConfig) -> std::io::Result<(Self, mpsc::Receiver<WorkerEvent>)> {
+        let runtime = Handle::current();
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let reaper = Reaper::start(&runtime, config.adopt_orphans)?;
+        let registry = Arc::new(Registry::default());
+        let home =
+            Arc::new(Home { config, reaper, events, started: Instant::now(), registry: registry.clone() });
+        Ok((Self { registry, home, runtime }, receiver))
+    }
+
+    /// Makes the wanted set true: new ones appear, missing ones stop, changed ones are told or restarted.
+    pub fn apply(&self, specs: Vec<WorkerSpec>) {
+        let wanted: BTreeSet<WorkerId> = specs.iter().map(|spec| spec.id.clone()).collect();
+        for (id, slot) in self.registry.all() {
+            if !wanted.contains(&id) {
+                self.command(&id, &slot, Command::Remove);
+            }
+        }
+        for spec in specs {
+            match self.registry.get(&spec.id) {
+                Some(slot) if !slot.commands.is_closed() => {
+                    let id = spec.id.clone();
+                    self.command(&id, &slot, Command::Update(Box::new(spec)));
+                }
+                _ => self.add(spec),
+            }
+        }
+    }
+
+    fn add(&self, spec: WorkerSpec) {
+        let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let slot = Arc::new(Slot::new(Driver::first_status(&spec), sender));
+        self.registry.insert(spec.id.clone(), slot.clone());
+        self.runtime.spawn(Driver::new(spec, self.home.clone(), slot, commands).run());
+    }
+
+    fn command(&self, worker: &WorkerId, slot: &Slot, command: Command) -> bool {
+        let sent = slot.commands.try_send(command).is_ok();
+        if !sent {
+            tracing::error!(%worker, "worker's task does not take commands");
+        }
+        sent
+    }
+
+    /// Starts the worker if need be and waits until it takes work; returns its epoch.
+    pub async fn ensure_started(&self, worker: WorkerId) -> Result<u64, EnsureError> {
+        let slot = self.registry.get(&worker).ok_or(EnsureError::Unknown)?;
+        let (sender, receiver) = oneshot::channel();
+        slot.commands.try_send(Command::Ensure(sender)).map_err(|_| EnsureError::Busy)?;
+        match tokio::time::timeout(ENSURE_MAX, receiver).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(EnsureError::Stopped),
+            Err(_) => Err(EnsureError::TimedOut),
+        }
+    }
+
+    fn up(&self, worker: &WorkerId) -> Result<(u64, proto::runtime::link::LinkHandle, Arc<Slot>), Refusal> {
+        let slot = self.registry.get(worker).ok_or_else(|| Refusal::Unknown(worker.clone()))?;
+        let (epoch, link) = slot.link().ok_or_else(|| Refusal::NotUp(worker.clone()))?;
+        slot.sent_ms.store(self.home.now_ms(), Ordering::Relaxed);
+        Ok((epoch, link, slot))
+    }
+
+    /// Queues a message for a worker that is up, or refuses it at once. Lossy messages are merged while they wait.
+    /// Returns the epoch that it goes to.
+    pub fn try_send<M: Lossy>(&self, worker: &WorkerId, message: M) -> Result<u64, Refusal> {
+        let (epoch, link, _) = self.up(worker)?;
+        link.send_lossy(message).map_err(|source| Refusal::Link { worker: worker.clone(), source })?;
+        Ok(epoch)
+    }
+
+    /// Answers a request of a worker ([`super::WorkerEventKind::Message`] with a corr). `LinkControl::Error` refuses it.
+    pub fn try_reply<M: Wire>(
+        &self,
+        worker: &WorkerId,
+        epoch: u64,
+        corr: u64,
+        message: M,
+    ) -> Result<(), Refusal> {
+        let (now, link, _) = self.up(worker)?;
+        if now != epoch {
+            return Err(Refusal::OtherEpoch(worker.clone()));
+        }
+        link.reply(corr, Outgoing::of(&message))
+            .map_err(|source| Refusal::Link { worker: worker.clone(), source })
+    }
+
+    /// Asks a worker that is up and waits for its answer: code and payload.
+    pub async fn request<M: Wire>(
+        &self,
+        worker: &WorkerId,
+        message: M,
+        deadline_ms: u64,
+    ) -> Result<(u16, Bytes), Refusal> {
+        let (_, link, _) = self.up(worker)?;
+        let failed = |source| Refusal::Request { worker: worker.clone(), source };
+        link.request(Outgoing::of(&message), deadline_ms).await.map_err(failed)
+    }
+
+    fn verb(&self, worker: &WorkerId, command: Command) -> Result<(), Refusal> {
+        let slot = self.registry.get(worker).ok_or_else(|| Refusal::Unknown(worker.clone()))?;
+        if self.command(worker, &slot, command) { Ok(()) } else { Err(Refusal::Busy(worker.clone())) }
+    }
+
+    /// Drains, then starts again; also ends a quarantine.
+    pub fn restart(&self, worker: &WorkerId) -> Result<(), Refusal> {
+        self.verb(worker, Command::Drain { deadline_ms: DRAIN_MS, then: Then::Restart })
+    }
+
+    /// Stops now. It starts again when somebody wants it.
+    pub fn stop(&self, worker: &WorkerId) -> Result<(), Refusal> {
+        self.verb(worker, Command::Stop { then: Then::Idle })
+    }
+
+    /// Lets it finish its work, then stops it.
+    pub fn drain(&self, worker: &WorkerId, deadline_ms: u64) -> Result<(), Refusal> {
+        self.verb(worker, Command::Drain { deadline_ms, then: Then::Idle })
+    }
+
+    /// Ends quarantine, back-off and the wait for a login.
+    pub fn retry(&self, worker: &WorkerId) -> Result<(), Refusal> {
+        self.verb(worker, Command::Retry)
+    }
+
+    /// The payload of a message makes no sense: that start of the worker is not to be trusted.
+    pub fn violation(&self, worker: &WorkerId, epoch: u64, why: Violation) -> Result<(), Refusal> {
+        self.verb(worker, Command::Violation { epoch, why })
+    }
+
+    /// All workers, from memory.
+    pub fn status(&self) -> Vec<WorkerStatus> {
+        self.registry.all().into_iter().map(|(_, slot)| slot.status()).collect()
+    }
+
+    pub fn status_of(&self, worker: &WorkerId) -> Option<WorkerStatus> {
+        self.registry.get(worker).map(|slot| slot.status())
+    }
+
+    /// Stops every worker and waits until all are gone, at most `limit`. With `drain_ms` they may finish their work.
+    /// Returns those that are still there. The events' receiver must go on receiving.
+    pub async fn stop_all(&self, drain_ms: Option<u64>, limit: Duration) -> Vec<WorkerId> {
+        for (id, slot) in self.registry.all() {
+            let then = Then::Disable;
+            self.command(
+                &id,
+                &slot,
+                match drain_ms {
+                    Some(deadline_ms) => Command::Drain { deadline_ms, then },
+                    None => Command::Stop { then },
+                },
+            );
+        }
+        let begin = Instant::now();
+        loop {
+            let left: Vec<_> = self.registry.all().into_iter().filter(|(_, slot)| !is_gone(slot)).collect();
+            if left.is_empty() || begin.elapsed() > limit {
+                return left.into_iter().map(|(id, _)| id).collect();
+            }
+            tokio::time::sleep(STOP_POLL).await;
+        }
+    }
+}
+
+fn is_gone(slot: &Slot) -> bool {
+    let status = slot.status();
+    status.pid.is_none() && status.state == State::Disabled
+}

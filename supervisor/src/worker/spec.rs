@@ -1,0 +1,112 @@
+//! What a worker is, before it runs.
+
+use super::process::Binary;
+use futures_util::future::BoxFuture;
+use proto::wire::handshake::{Isolation, SecretMap, WorkerConfig, WorkerId};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// What one start of a worker gets in its `Welcome`.
+#[derive(Clone, Debug)]
+pub struct Provision {
+    pub config: WorkerConfig,
+    pub secrets: SecretMap,
+    /// Channel workers: the network's position by scope.
+    pub cursors: BTreeMap<String, String>,
+}
+
+/// Fetches the provision anew for each start. The error is shown and the start tried again later.
+pub type Provide = Arc<dyn Fn() -> BoxFuture<'static, Result<Provision, String>> + Send + Sync>;
+
+/// How a running worker takes a changed spec.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnChange {
+    /// Its `ConfigDelta` is enough.
+    Tell,
+    /// Drain, then start again.
+    #[default]
+    Restart,
+}
+
+/// One worker of the wanted set.
+#[derive(Clone)]
+pub struct WorkerSpec {
+    pub id: WorkerId,
+    pub binary: Arc<Binary>,
+    /// Arguments; none for our own executables.
+    pub args: Vec<String>,
+    pub provide: Provide,
+    /// Started with the gateway and always restarted (channels, the default agent). Others start when they are wanted.
+    pub keep_warm: bool,
+    /// Stop after this long without work; `None` never.
+    pub idle_stop_ms: Option<u64>,
+    pub isolation: Isolation,
+    pub log_level: String,
+    /// The whole environment of the process; see [`worker_env`].
+    pub env: BTreeMap<String, String>,
+    /// Failpoints of a test build; empty otherwise.
+    pub failpoints: String,
+    /// Changes when the configuration or the secrets of this worker change.
+    pub fingerprint: u64,
+    pub on_change: OnChange,
+}
+
+impl fmt::Debug for WorkerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerSpec")
+            .field("id", &self.id)
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An agent without work is stopped after this many seconds: starting one takes milliseconds, keeping one costs memory.
+pub const IDLE_STOP_SECONDS: u64 = 900;
+
+/// Names that a worker inherits. Everything else stays with the supervisor: tokens in variables are for it alone.
+const INHERITED: [&str; 16] = [
+    "PATH",
+    "HOME",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "RUST_BACKTRACE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+
+/// The environment of a worker, cut out of the supervisor's.
+pub fn worker_env(supervisor: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<_, _> = supervisor
+        .iter()
+        .filter(|(name, _)| INHERITED.contains(&name.as_str()) || name.starts_with("LC_"))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    // One arena instead of eight per core: a worker is mostly one busy thread, and resident memory is what we promise.
+    env.insert("MALLOC_ARENA_MAX".into(), "1".into());
+    env.insert("MALLOC_TRIM_THRESHOLD_".into(), "131072".into());
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_stay_with_the_supervisor() {
+        let supervisor =
+            [("PATH", "/bin"), ("LC_ALL", "C"), ("OPENCLAW_GATEWAY_TOKEN", "t"), ("OPENAI_API_KEY", "k")];
+        let env = worker_env(&supervisor.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        let names: Vec<_> = env.keys().map(String::as_str).collect();
+        assert_eq!(names, ["LC_ALL", "MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "PATH"]);
+    }
+}
