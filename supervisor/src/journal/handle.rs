@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use proto::runtime::failpoint;
 use proto::wire::agent::SessionRow;
 use proto::wire::id::Id;
 use rusqlite::Connection;
@@ -118,9 +119,23 @@ impl JournalHandle {
     }
 }
 
+/// A place to die between the commit and whatever the caller does because of it.
+async fn then<T>(point: &'static str, step: impl Future<Output = Res<T>> + Send) -> Res<T> {
+    let result = step.await;
+    failpoint::hit(point);
+    result
+}
+
 impl Journal for JournalHandle {
     fn accept_inbound(&self, accept: AcceptInbound) -> impl Future<Output = Res<Accepted>> + Send {
-        self.write(move |c| inbound::accept(c, &accept))
+        then(
+            "sv.c1.after",
+            self.write(move |c| {
+                let accepted = inbound::accept(c, &accept);
+                failpoint::hit("sv.c1.mid");
+                accepted
+            }),
+        )
     }
 
     fn enqueue(&self, seq: i64) -> impl Future<Output = Res<()>> + Send {
@@ -144,7 +159,7 @@ impl Journal for JournalHandle {
     }
 
     fn create_run(&self, run: NewRun) -> impl Future<Output = Res<()>> + Send {
-        self.write(move |c| run::create(c, &run))
+        then("sv.c2.after", self.write(move |c| run::create(c, &run)))
     }
 
     fn mark_started(&self, run_id: Id, epoch: u64, now_us: i64) -> impl Future<Output = Res<u32>> + Send {
@@ -165,7 +180,13 @@ impl Journal for JournalHandle {
     }
 
     fn finish_run(&self, finish: FinishRun) -> impl Future<Output = Res<Finished>> + Send {
-        self.write(move |c| run::finish(c, &finish))
+        then(
+            "sv.c8.after",
+            self.write(move |c| {
+                failpoint::hit("sv.c8.before");
+                run::finish(c, &finish)
+            }),
+        )
     }
 
     fn run(&self, run_id: Id) -> impl Future<Output = Res<Option<RunRow>>> + Send {
@@ -214,11 +235,11 @@ impl Journal for JournalHandle {
     }
 
     fn lease(&self, out_id: Id, epoch: u64, now_us: i64) -> impl Future<Output = Res<OutboxRow>> + Send {
-        self.write(move |c| outbox::lease(c, out_id, epoch, now_us))
+        then("sv.c9.after", self.write(move |c| outbox::lease(c, out_id, epoch, now_us)))
     }
 
     fn wire(&self, out_id: Id, epoch: u64, kind: WireKind) -> impl Future<Output = Res<()>> + Send {
-        self.write(move |c| outbox::wire(c, out_id, epoch, kind))
+        then("sv.c10.after", self.write(move |c| outbox::wire(c, out_id, epoch, kind)))
     }
 
     fn placed(&self, out_id: Id, epoch: u64, ext_id: String) -> impl Future<Output = Res<()>> + Send {
@@ -232,7 +253,10 @@ impl Journal for JournalHandle {
         outcome: SendOutcome,
         now_us: i64,
     ) -> impl Future<Output = Res<Settled>> + Send {
-        self.write(move |c| outbox::settle(c, out_id, epoch, &outcome, now_us))
+        self.write(move |c| {
+            failpoint::hit("sv.c12.before");
+            outbox::settle(c, out_id, epoch, &outcome, now_us)
+        })
     }
 
     fn worker_gone(&self, account: String, now_us: i64) -> impl Future<Output = Res<Released>> + Send {

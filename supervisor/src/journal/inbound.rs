@@ -98,9 +98,11 @@ pub fn get(conn: &Connection, seq: i64) -> Result<Option<InboundRow>, JournalErr
         .optional()?)
 }
 
+/// `INDEXED BY`, here and elsewhere: these must never become a walk through all that was ever accepted.
 pub fn waiting(conn: &Connection, session_key: Option<&str>) -> Result<Vec<InboundRow>, JournalError> {
+    let condition = if session_key.is_some() { "session_key = ?1" } else { "?1 IS NULL" };
     let mut query = conn.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM inbound WHERE state IN (0, 1) AND (?1 IS NULL OR session_key = ?1) ORDER BY seq"
+        "SELECT {COLUMNS} FROM inbound INDEXED BY inbound_waiting WHERE state IN (0, 1) AND {condition} ORDER BY seq"
     ))?;
     let rows = query.query_map([session_key], read)?.collect::<rusqlite::Result<_>>()?;
     Ok(rows)
@@ -116,7 +118,7 @@ pub fn of_run(conn: &Connection, run_id: Id) -> Result<Vec<InboundRow>, JournalE
 /// Sessions with waiting messages, longest waiting first.
 pub fn waiting_sessions(conn: &Connection) -> Result<Vec<String>, JournalError> {
     let mut query = conn.prepare_cached(
-        "SELECT session_key FROM inbound WHERE state IN (0, 1) GROUP BY session_key ORDER BY min(seq)",
+        "SELECT session_key FROM inbound INDEXED BY inbound_waiting WHERE state IN (0, 1) GROUP BY session_key ORDER BY min(seq)",
     )?;
     let keys = query.query_map([], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
     Ok(keys)

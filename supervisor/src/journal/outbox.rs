@@ -111,7 +111,7 @@ fn select<P: rusqlite::Params>(
     tail: &str,
     params: P,
 ) -> Result<Vec<OutboxRow>, JournalError> {
-    let mut query = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM outbox o {tail}"))?;
+    let mut query = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM outbox {tail}"))?;
     let rows = query.query_map(params, read)?.collect::<rusqlite::Result<_>>()?;
     Ok(rows)
 }
@@ -121,16 +121,28 @@ pub fn of_run(conn: &Connection, run_id: Id) -> Result<Vec<OutboxRow>, JournalEr
 }
 
 pub fn open(conn: &Connection, account: Option<&str>) -> Result<Vec<OutboxRow>, JournalError> {
-    select(conn, "WHERE state IN (0, 1, 2, 3) AND (?1 IS NULL OR account = ?1) ORDER BY seq", [account])
+    select(
+        conn,
+        "INDEXED BY outbox_open WHERE state IN (0, 1, 2, 3) AND (?1 IS NULL OR account = ?1) ORDER BY seq",
+        [account],
+    )
 }
 
 /// Rows of a dead or unknown lease holder; of one account, or of all.
 pub fn in_flight(conn: &Connection, account: Option<&str>) -> Result<Vec<OutboxRow>, JournalError> {
-    select(conn, "WHERE state IN (1, 2, 3) AND (?1 IS NULL OR account = ?1) ORDER BY seq", [account])
+    select(
+        conn,
+        "INDEXED BY outbox_open WHERE state IN (0, 1, 2, 3) AND state > 0 AND (?1 IS NULL OR account = ?1) ORDER BY seq",
+        [account],
+    )
 }
 
 pub fn overdue(conn: &Connection, now_us: i64) -> Result<Vec<OutboxRow>, JournalError> {
-    select(conn, "WHERE state IN (0, 1, 3) AND expires_us < ?1 ORDER BY seq", [now_us])
+    select(
+        conn,
+        "INDEXED BY outbox_expiry WHERE state IN (0, 1, 3) AND expires_us < ?1 ORDER BY seq",
+        [now_us],
+    )
 }
 
 /// In the way of a row: anything open and earlier in its chat.
@@ -146,7 +158,7 @@ pub fn due(
     select(
         conn,
         &format!(
-            "WHERE account = ?1 AND state = 0 AND next_us <= ?2 AND expires_us >= ?2 AND {NOTHING_BEFORE}
+            "AS o INDEXED BY outbox_due WHERE account = ?1 AND state = 0 AND next_us <= ?2 AND expires_us >= ?2 AND {NOTHING_BEFORE}
              ORDER BY seq LIMIT ?3"
         ),
         params![account, now_us, limit],
@@ -155,7 +167,7 @@ pub fn due(
 
 pub fn next_due(conn: &Connection) -> Result<Vec<(String, i64)>, JournalError> {
     let mut query = conn.prepare_cached(&format!(
-        "SELECT account, min(next_us) FROM outbox o WHERE state = 0 AND {NOTHING_BEFORE} GROUP BY account"
+        "SELECT account, min(next_us) FROM outbox o INDEXED BY outbox_due WHERE state = 0 AND {NOTHING_BEFORE} GROUP BY account"
     ))?;
     let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
     Ok(rows)

@@ -1,5 +1,6 @@
 //! What a start does with what the last life left in the air, and what the death of one channel worker means.
 
+use proto::runtime::failpoint;
 use rusqlite::Connection;
 
 use super::outbox::state::{OutEvent, OutState};
@@ -37,6 +38,7 @@ pub fn worker_gone(conn: &Connection, account: Option<&str>, now_us: i64) -> Res
 
 pub fn recover(conn: &Connection, clean: bool, now_us: i64) -> Result<Recovered, JournalError> {
     let released = worker_gone(conn, None, now_us)?;
+    failpoint::hit("sv.recover.mid");
     let mut recovered = Recovered {
         clean,
         boot: ledger::counter(conn, KV_BOOT)?,

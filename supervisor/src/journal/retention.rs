@@ -30,7 +30,7 @@ pub fn trim(conn: &Connection, now_us: i64) -> Result<Trimmed, JournalError> {
         )?,
         inbound: pass(
             "DELETE FROM inbound WHERE seq IN (SELECT seq FROM inbound
-               WHERE state IN (3, 4) AND recv_us < ?1 LIMIT ?2)",
+               WHERE state IN (3, 4, 5) AND recv_us < ?1 LIMIT ?2)",
             now_us - DEDUPE_KEPT_US,
         )?,
         runs: pass(
@@ -39,7 +39,7 @@ pub fn trim(conn: &Connection, now_us: i64) -> Result<Trimmed, JournalError> {
         )?,
         outbox: pass(
             "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox
-               WHERE state IN (4, 5, 6) AND state = 4 AND created_us < ?1 LIMIT ?2)",
+               WHERE state = 4 AND created_us < ?1 LIMIT ?2)",
             now_us - DELIVERED_KEPT_US,
         )? + pass(
             "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox
@@ -65,7 +65,7 @@ pub fn trim(conn: &Connection, now_us: i64) -> Result<Trimmed, JournalError> {
 
 fn trim_by_number(conn: &Connection) -> Result<u64, JournalError> {
     let rows: i64 = conn
-        .prepare_cached("SELECT count(*) FROM inbound WHERE state IN (3, 4)")?
+        .prepare_cached("SELECT count(*) FROM inbound WHERE state IN (3, 4, 5)")?
         .query_row([], |r| r.get(0))?;
     let excess = (rows - DEDUPE_ROWS_MAX).clamp(0, PASS_ROWS_MAX);
     if excess == 0 {
@@ -73,7 +73,7 @@ fn trim_by_number(conn: &Connection) -> Result<u64, JournalError> {
     }
     let n = conn
         .prepare_cached(
-            "DELETE FROM inbound WHERE seq IN (SELECT seq FROM inbound WHERE state IN (3, 4) ORDER BY recv_us LIMIT ?1)",
+            "DELETE FROM inbound WHERE seq IN (SELECT seq FROM inbound WHERE state IN (3, 4, 5) ORDER BY recv_us LIMIT ?1)",
         )?
         .execute([excess])?;
     Ok(n as u64)
@@ -86,13 +86,11 @@ pub fn stats(conn: &Connection) -> Result<JournalStats, JournalError> {
     };
     Ok(JournalStats {
         inbound_waiting: count("SELECT count(*) FROM inbound WHERE state IN (0, 1)")?,
-        inbound_claimed: count(
-            "SELECT count(*) FROM inbound i JOIN run r ON r.run_id = i.run_id WHERE r.state IN (0, 1, 2) AND i.state = 2",
-        )?,
+        inbound_claimed: count("SELECT count(*) FROM inbound WHERE state = 2")?,
         runs_open: count("SELECT count(*) FROM run WHERE state IN (0, 1, 2)")?,
         outbox_open: count("SELECT count(*) FROM outbox WHERE state IN (0, 1, 2, 3)")?,
         outbox_unknown: count("SELECT count(*) FROM outbox WHERE state IN (0, 1, 2, 3) AND state = 3")?,
-        outbox_failed: count("SELECT count(*) FROM outbox WHERE state IN (4, 5, 6) AND state = 5")?,
+        outbox_failed: count("SELECT count(*) FROM outbox WHERE state = 5")?,
         maybe_dup: ledger::counter(conn, outbox::COUNT_MAYBE_DUP)?,
         orphan_placeholders: ledger::counter(conn, outbox::COUNT_ORPHANS)?,
         dead_letters: count("SELECT count(*) FROM dead_letter")?,

@@ -1,5 +1,6 @@
 //! The tables, and how an older file becomes the newest schema.
 
+use proto::runtime::failpoint;
 use rusqlite::Connection;
 
 use super::JournalError;
@@ -17,8 +18,9 @@ CREATE TABLE inbound(
   state INTEGER NOT NULL, run_id BLOB, attempts INTEGER NOT NULL DEFAULT 0, body BLOB, raw_hash BLOB,
   UNIQUE(account, ext_id)) STRICT;
 CREATE INDEX inbound_waiting ON inbound(session_key, seq) WHERE state IN (0, 1);
+CREATE INDEX inbound_claimed ON inbound(seq) WHERE state = 2;
 CREATE INDEX inbound_run ON inbound(run_id, seq) WHERE run_id IS NOT NULL;
-CREATE INDEX inbound_age ON inbound(recv_us) WHERE state IN (3, 4);
+CREATE INDEX inbound_age ON inbound(recv_us) WHERE state IN (3, 4, 5);
 CREATE INDEX inbound_body ON inbound(recv_us) WHERE state IN (3, 4) AND body IS NOT NULL;
 
 CREATE TABLE run(
@@ -26,7 +28,7 @@ CREATE TABLE run(
   lane TEXT NOT NULL, origin INTEGER NOT NULL, state INTEGER NOT NULL, attempt INTEGER NOT NULL DEFAULT 0,
   crashes INTEGER NOT NULL DEFAULT 0, interruptions INTEGER NOT NULL DEFAULT 0, epoch INTEGER NOT NULL DEFAULT 0,
   created_us INTEGER NOT NULL, started_us INTEGER, ended_us INTEGER, deadline_us INTEGER,
-  active_us INTEGER NOT NULL DEFAULT 0, spec BLOB NOT NULL, outcome BLOB) STRICT, WITHOUT ROWID;
+  active_us INTEGER NOT NULL DEFAULT 0, spec BLOB NOT NULL, outcome BLOB) STRICT;
 CREATE UNIQUE INDEX run_started ON run(session_key) WHERE state = 1;
 CREATE INDEX run_open ON run(created_us) WHERE state IN (0, 1, 2);
 CREATE INDEX run_client ON run(client_run_id, created_us);
@@ -42,6 +44,8 @@ CREATE TABLE outbox(
 CREATE INDEX outbox_open ON outbox(account, chat, seq) WHERE state IN (0, 1, 2, 3);
 CREATE INDEX outbox_due ON outbox(next_us) WHERE state = 0;
 CREATE INDEX outbox_expiry ON outbox(expires_us) WHERE state IN (0, 1, 3);
+CREATE INDEX outbox_failed ON outbox(created_us) WHERE state = 5;
+CREATE INDEX outbox_delivered ON outbox(created_us) WHERE state = 4;
 CREATE INDEX outbox_age ON outbox(created_us) WHERE state IN (4, 5, 6);
 
 CREATE TABLE draft(
@@ -51,13 +55,12 @@ CREATE INDEX draft_run ON draft(run_id);
 
 CREATE TABLE session_index(
   session_key TEXT PRIMARY KEY, agent TEXT NOT NULL, session_id TEXT NOT NULL, updated_ms INTEGER NOT NULL,
-  label TEXT, spawned_by TEXT, search TEXT NOT NULL, title TEXT, last_message TEXT, entry TEXT NOT NULL)
-  STRICT, WITHOUT ROWID;
+  label TEXT, spawned_by TEXT, search TEXT NOT NULL, title TEXT, last_message TEXT, entry TEXT NOT NULL) STRICT;
 CREATE INDEX session_recent ON session_index(updated_ms);
 
 CREATE TABLE rpc_dedupe(
   method TEXT NOT NULL, key TEXT NOT NULL, req_hash BLOB, res BLOB, inbound_seq INTEGER, expires_us INTEGER NOT NULL,
-  PRIMARY KEY(method, key)) STRICT, WITHOUT ROWID;
+  PRIMARY KEY(method, key)) STRICT;
 CREATE INDEX dedupe_expiry ON rpc_dedupe(expires_us);
 
 CREATE TABLE cursor(
@@ -89,6 +92,7 @@ pub fn migrate(conn: &Connection) -> Result<(), JournalError> {
     let done = usize::try_from(found).unwrap_or(0);
     for (step, script) in STEPS.iter().enumerate().skip(done) {
         let next = step + 1;
+        failpoint::hit("sv.migrate.mid");
         conn.execute_batch(&format!("BEGIN IMMEDIATE; {script} PRAGMA user_version = {next}; COMMIT;"))?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use proto::runtime::failpoint;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -403,6 +404,7 @@ impl Writer {
 
     /// Failing is no harm: the log holds everything, the next one tries again.
     fn checkpoint(&self, how: &str) {
+        failpoint::hit("sv.checkpoint.mid");
         if let Some(conn) = &self.conn
             && let Err(e) = conn.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |_| Ok(()))
         {
