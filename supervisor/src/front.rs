@@ -7,6 +7,7 @@ pub mod accept;
 pub mod auth;
 pub mod caller;
 pub mod connect;
+pub mod control;
 pub mod device;
 pub mod fanout;
 pub mod frame;

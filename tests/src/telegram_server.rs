@@ -4,18 +4,13 @@
 //! It is written from the Bot API's documentation and checked with a client that others wrote (grammY, see
 //! `tests/clients`), not with ours alone. It knows nothing about the gateway.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test double that cannot do its work fails its test"
-)]
-
 mod api;
 mod book;
 mod html;
 mod http;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -109,16 +104,23 @@ impl Drop for TelegramServer {
     }
 }
 
-/// Token of the bot that the server knows, in the real format `<bot id>:<35 characters>`.
+/// Token for a server that runs as a program, in the real format `<bot id>:<35 characters>`.
 pub const TOKEN: &str = "4242424242:AAHtestbottokenthatisnotreal1234567";
-/// The bot's id and name.
-pub const BOT_ID: i64 = 4_242_424_242;
+/// The bot's name.
 pub const BOT_USERNAME: &str = "lobster_test_bot";
 
+/// A token that no other server on this host has: a bot is used by one process at a time.
+fn fresh_token() -> String {
+    static SERVERS: AtomicU32 = AtomicU32::new(1);
+    let id = 1_000_000_000 + u64::from(std::process::id()) * 1_000;
+    let id = id + u64::from(SERVERS.fetch_add(1, Ordering::Relaxed));
+    format!("{id}:AAHtestbottokenthatisnotreal1234567")
+}
+
 impl TelegramServer {
-    /// On a free port of the loopback interface.
+    /// On a free port of the loopback interface, with a bot of its own.
     pub async fn start() -> Self {
-        Self::start_on(0, TOKEN).await
+        Self::start_on(0, &fresh_token()).await
     }
 
     /// # Panics
@@ -126,8 +128,10 @@ impl TelegramServer {
     pub async fn start_on(port: u16, token: &str) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("port is free");
         let address = listener.local_addr().expect("bound socket has an address");
+        let bot_id =
+            token.split(':').next().and_then(|id| id.parse().ok()).expect("a token starts with a number");
         let state =
-            State { book: Book::default(), armed: Vec::new(), poll: 0, polling: 0, webhook: String::new() };
+            State { book: Book::new(bot_id), armed: Vec::new(), poll: 0, polling: 0, webhook: String::new() };
         let shared =
             Arc::new(Shared { token: token.to_owned(), state: Mutex::new(state), changed: Notify::new() });
         let task = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
@@ -141,6 +145,11 @@ impl TelegramServer {
 
     pub fn token(&self) -> &str {
         &self.shared.token
+    }
+
+    /// The bot's user id.
+    pub fn bot_id(&self) -> i64 {
+        self.shared.lock().book.bot_id
     }
 
     pub fn port(&self) -> u16 {
@@ -242,9 +251,9 @@ impl TelegramServer {
 }
 
 /// The bot as `getMe` shows it.
-fn bot_user() -> Value {
+fn bot_user(id: i64) -> Value {
     json!({
-        "id": BOT_ID, "is_bot": true, "first_name": "Lobster", "username": BOT_USERNAME,
+        "id": id, "is_bot": true, "first_name": "Lobster", "username": BOT_USERNAME,
         "can_join_groups": true, "can_read_all_group_messages": true, "supports_inline_queries": false,
         "can_connect_to_business": false, "has_main_web_app": false,
     })

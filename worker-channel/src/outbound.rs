@@ -10,8 +10,6 @@
 
 mod delivery;
 mod lane;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;

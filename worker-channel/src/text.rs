@@ -28,6 +28,7 @@ pub enum Tables {
     Bullets,
     /// A code block with aligned columns.
     #[default]
+    #[serde(alias = "block")]
     Code,
     /// The source as it was written.
     Off,

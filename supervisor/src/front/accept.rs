@@ -1,5 +1,6 @@
 //! The public port: binding, accepting, and the runtime that all of it runs on.
 
+use super::control::Control;
 use super::fanout;
 use super::fanout::now_ms;
 use super::limits::{
@@ -74,6 +75,7 @@ impl Front {
     pub fn start(
         gw: Handles,
         listeners: Vec<std::net::TcpListener>,
+        control: Option<Control>,
         events: mpsc::Receiver<fanout::Item>,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -84,7 +86,7 @@ impl Front {
             .build()?;
         let (stop, stopping) = watch::channel(false);
         let thread = std::thread::Builder::new().name("front".into()).spawn(move || {
-            runtime.block_on(run(gw, listeners, events, stopping));
+            runtime.block_on(run(gw, listeners, control, events, stopping));
             runtime.shutdown_timeout(STOP_GRACE);
         })?;
         Ok(Self { stop, thread: Some(thread) })
@@ -105,6 +107,7 @@ impl Front {
 async fn run(
     gw: Handles,
     listeners: Vec<std::net::TcpListener>,
+    control: Option<Control>,
     events: mpsc::Receiver<fanout::Item>,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -115,6 +118,9 @@ async fn run(
             Ok(listener) => drop(tokio::spawn(accept_all(gw.clone(), listener, stopping.clone()))),
             Err(error) => tracing::error!(%error, "public port cannot be served"),
         }
+    }
+    if let Some(control) = control {
+        tokio::spawn(control.serve(gw.clone(), stopping.clone()));
     }
     // An error means that the owner is gone: stop as well.
     let _gone = stopping.wait_for(|stop| *stop).await;
@@ -218,4 +224,4 @@ async fn serve(gw: Handles, stream: TcpStream, ip: IpAddr, slot: Arc<Slot>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

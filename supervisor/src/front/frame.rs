@@ -156,6 +156,18 @@ impl From<WireError> for ErrorShape {
     }
 }
 
+impl From<ErrorShape> for WireError {
+    fn from(error: ErrorShape) -> Self {
+        Self {
+            code: error.code.into_owned(),
+            message: error.message,
+            details_json: error.details.map(|d| d.to_string()),
+            retryable: error.retryable,
+            retry_after_ms: error.retry_after_ms,
+        }
+    }
+}
+
 /// Payload of a successful response: a value, or JSON text that a worker already made.
 #[derive(Debug, Clone)]
 pub enum Body {

@@ -72,7 +72,7 @@ pub async fn call(shared: &Shared, method: &str, params: &Params) -> Answer {
         "getupdates" => get_updates(shared, params).await,
         other => shared.change(|state| {
             match other {
-            "getme" => Ok(bot_user()),
+            "getme" => Ok(bot_user(state.book.bot_id)),
             "sendmessage" => send_message(state, params),
             "editmessagetext" => edit_message(state, params),
             "deletemessage" => delete_message(state, params),

@@ -135,6 +135,7 @@ impl Push {
 
 #[derive(Debug, Default)]
 pub struct Book {
+    pub bot_id: i64,
     pub calls: Vec<Call>,
     /// Updates that are not confirmed.
     pub updates: VecDeque<(i64, Value)>,
@@ -155,6 +156,10 @@ pub fn utf16(text: &str) -> usize {
 }
 
 impl Book {
+    pub fn new(bot_id: i64) -> Self {
+        Self { bot_id, ..Self::default() }
+    }
+
     pub fn chat_mut(&mut self, id: i64) -> &mut Chat {
         self.chats.entry(id).or_default()
     }
@@ -278,7 +283,7 @@ impl Book {
     /// A message of the bot as the API returns it.
     pub fn shown_value(&self, chat: i64, shown: &Shown) -> Value {
         let mut message = json!({
-            "message_id": shown.message_id, "from": bot_user(), "chat": self.chat_value(chat), "date": now_seconds(),
+            "message_id": shown.message_id, "from": bot_user(self.bot_id), "chat": self.chat_value(chat), "date": now_seconds(),
         });
         let (text, entities) = match &shown.file_name {
             Some(_) => ("caption", "caption_entities"),

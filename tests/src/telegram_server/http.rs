@@ -262,7 +262,7 @@ fn control(shared: &Shared, what: &str, query: &str, body: &[u8]) -> Response<Fu
         }
         "reset" => {
             shared.change(|state| {
-                state.book = super::Book::default();
+                state.book = super::Book::new(state.book.bot_id);
                 state.armed.clear();
                 state.webhook.clear();
             });

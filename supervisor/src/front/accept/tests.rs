@@ -12,16 +12,16 @@ use tokio_tungstenite::tungstenite::Message;
 
 type Client = tokio_tungstenite::WebSocketStream<TcpStream>;
 
-struct Running {
+pub struct Running {
     front: Option<Front>,
-    gw: Handles,
+    pub gw: Handles,
     port: u16,
     _dir: tempfile::TempDir,
     _settings: watch::Sender<Arc<Settings>>,
 }
 
 impl Running {
-    fn start(config: &Value) -> Self {
+    pub fn start(config: &Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listeners = bind(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
         let port = listeners[0].local_addr().unwrap().port();
@@ -41,11 +41,11 @@ impl Running {
         shared.set_phase(Phase::Ready);
         let (commands, _) = mpsc::channel(1);
         let gw = Handles { scheduler: Scheduler::new(commands), front: shared, about: Arc::new(about) };
-        let front = Some(Front::start(gw.clone(), listeners, events).unwrap());
+        let front = Some(Front::start(gw.clone(), listeners, None, events).unwrap());
         Self { front, gw, port, _dir: dir, _settings: settings }
     }
 
-    async fn http(&self, request: &str) -> String {
+    pub async fn http(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -59,7 +59,7 @@ impl Running {
         tokio_tungstenite::client_async(url, stream).await.unwrap().0
     }
 
-    async fn stop(mut self) {
+    pub async fn stop(mut self) {
         let front = self.front.take().unwrap();
         tokio::task::spawn_blocking(move || front.stop()).await.unwrap();
     }

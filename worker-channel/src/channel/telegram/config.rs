@@ -32,8 +32,37 @@ const RETRY_MIN_DELAY_MS: u64 = 400;
 pub enum ReplyToMode {
     #[default]
     Off,
+    /// Also `batched` of later releases, which sends the first message of a turn as the answer.
+    #[serde(alias = "batched")]
     First,
     All,
+}
+
+/// A secret as written: its text, or a reference that the gateway resolves before it starts us.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Secret {
+    Text(String),
+    Reference {
+        /// `env`, `file`, `store`, `exec`.
+        source: String,
+        id: String,
+    },
+}
+
+impl Secret {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Reference { .. } => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
 }
 
 /// `channels.telegram.markdown`.
@@ -63,7 +92,7 @@ pub struct CustomCommand {
 pub struct TelegramConfig {
     /// Token that @BotFather gave, `<bot id>:<secret>`.
     #[schemars(extend("x-sensitive" = true))]
-    pub bot_token: Option<String>,
+    pub bot_token: Option<Secret>,
     /// File that holds the token, for secrets that are mounted.
     pub token_file: Option<String>,
     /// Another Bot API server (`https://host[:port]`), for a server of one's own and for tests.
@@ -128,7 +157,7 @@ fn check_keys(keys: &Value, prefix: &str) -> Vec<(String, String)> {
     };
     let mut issues = Vec::new();
     let mut issue = |key: &str, message: String| issues.push((format!("{prefix}{key}"), message));
-    if let Some(token) = config.bot_token.as_deref().filter(|token| !is_token(token)) {
+    if let Some(token) = config.bot_token.as_ref().and_then(Secret::text).filter(|token| !is_token(token)) {
         let shape = if token.is_empty() { "is empty" } else { "has another shape" };
         issue(
             "botToken",
@@ -187,7 +216,10 @@ impl Settings {
             token,
             api_root: config.api_root.unwrap_or_else(|| API_ROOT.to_owned()).trim_end_matches('/').to_owned(),
             text_chunk_limit: usize::try_from(limit).unwrap_or(0),
-            chunk_mode: config.chunk_mode.unwrap_or_default(),
+            chunk_mode: config
+                .chunk_mode
+                .or_else(|| streaming_chunk_mode(&account.section))
+                .unwrap_or_default(),
             tables: config.markdown.and_then(|markdown| markdown.tables).unwrap_or_default(),
             reply_to_mode: config.reply_to_mode.unwrap_or_default(),
             link_preview: config.link_preview.unwrap_or(true),
@@ -206,8 +238,16 @@ impl Settings {
     }
 }
 
+/// Later releases write the mode below `streaming`, a key whose rest the supervisor reads.
+fn streaming_chunk_mode(section: &Value) -> Option<ChunkMode> {
+    serde_json::from_value(section.pointer("/streaming/chunkMode")?.clone()).ok()
+}
+
 fn token(account: &Account, config: &TelegramConfig) -> Result<String, OpenError> {
-    let given = account.secrets.get("botToken").map(str::to_owned).or_else(|| config.bot_token.clone());
+    let given = account.secrets.get("botToken").map(str::to_owned).or_else(|| {
+        let written = config.bot_token.as_ref().and_then(Secret::text);
+        written.map(str::to_owned)
+    });
     let token = match (given, &config.token_file) {
         (Some(token), _) => token,
         (None, Some(file)) => {

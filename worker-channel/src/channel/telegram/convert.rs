@@ -212,11 +212,14 @@ fn with_links(text: &str, entities: &[Entity]) -> String {
     out
 }
 
-/// A range in UTF-16 units, unless it ends inside a character.
+/// A range in UTF-16 units, unless an end of it lies inside a character or behind the text.
 fn utf16_slice(text: &str, offset: usize, length: usize) -> Option<&str> {
-    let start = crate::text::utf16_prefix(text, offset);
-    let rest = text.get(start..)?;
-    rest.get(..crate::text::utf16_prefix(rest, length))
+    let split = |text: &'_ str, units: usize| {
+        let at = crate::text::utf16_prefix(text, units);
+        (crate::text::utf16_len(text.get(..at)?) == units).then_some(at)
+    };
+    let rest = text.get(split(text, offset)?..)?;
+    rest.get(..split(rest, length)?)
 }
 
 /// Content that is words rather than a file.

@@ -253,7 +253,7 @@ impl<'a> Poll<'a> {
     async fn file(&self, file: &Attached) -> Result<proto::wire::channel::MediaRef, String> {
         let limit = self.feed.media.bytes_max();
         if file.bytes.is_some_and(|bytes| bytes > limit) {
-            return Err(format!("larger than {} MB", limit / (1024 * 1024)));
+            return Err(format!("larger than {:.1} MB", limit as f64 / (1024.0 * 1024.0)));
         }
         let mut tries = 0;
         loop {
