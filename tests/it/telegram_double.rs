@@ -10,7 +10,7 @@ use tokio::process::Command;
 /// The folder of the npm clients, with its packages installed; `None` where there is no npm.
 async fn clients() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
-    if folder.join("node_modules/grammy").is_dir() {
+    if folder.join("node_modules/grammy").is_dir() && folder.join("node_modules/.bin/node").exists() {
         return Some(folder);
     }
     let mut npm = Command::new("npm");
@@ -29,7 +29,8 @@ async fn grammy_can_talk_to_the_telegram_double() {
         return;
     };
     let server = TelegramServer::start().await;
-    let mut node = Command::new("node");
+    // The release of node that the clients were locked with.
+    let mut node = Command::new(folder.join("node_modules/.bin/node"));
     node.arg("grammy.mjs").arg(server.api_root()).arg(server.token()).current_dir(folder);
     let run = node.stdin(Stdio::null()).kill_on_drop(true).output();
     let output =

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -78,6 +78,12 @@ fn open(folder: &Path, name: &str) -> std::io::Result<File> {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
+    // In a folder for everyone (`/tmp`) the name may have been taken by somebody else.
+    let seen = fs::symlink_metadata(folder)?;
+    let ours = seen.uid() == rustix::process::getuid().as_raw() || seen.uid() == 0;
+    if !seen.is_dir() || !ours {
+        return Err(std::io::Error::other("not a folder of this user"));
+    }
     let nofollow = rustix::fs::OFlags::NOFOLLOW.bits();
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -126,6 +132,12 @@ mod tests {
         assert!(take("telegram", "43", &folders, &two).is_ok(), "another account is free");
         drop(held);
         assert!(take("telegram", "42", &folders, &two).is_ok(), "free once the holder is gone");
+        std::os::unix::fs::symlink(&one, dir.path().join("link")).unwrap();
+        assert!(take("telegram", "44", &[dir.path().join("link")], &two).is_ok(), "the state folder is left");
+        assert!(
+            !std::fs::read_dir(&one).unwrap().flatten().any(|entry| entry.path().is_file()),
+            "no link is followed"
+        );
     }
 
     #[test]

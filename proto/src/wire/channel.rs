@@ -123,7 +123,8 @@ pub struct OutboundItem {
     pub reply_to: Option<String>,
     /// Key that the network can tell a repetition by, where it has such a thing.
     pub idem_key: String,
-    /// A message of ours that is already there (placeholder) and becomes this one by an edit.
+    /// Messages of ours that are already there for this row (placeholders, parts that went out before) and become its
+    /// text by edits: their ids in order, joined by `,`. Opaque to the supervisor.
     #[serde(default)]
     pub prior: Option<String>,
     /// Put a neutral placeholder first and make it this message by an edit.
@@ -141,7 +142,8 @@ pub struct SendStarted {
     pub out_id: Id,
 }
 
-/// The placeholder is there under this id (request). The reply `Done` means that the journal knows it.
+/// The row's messages so far are there under these ids, joined by `,` (request). Replaces what was noted before and
+/// comes back as `prior`. The reply `Done` means that the journal knows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Placed {
     pub out_id: Id,

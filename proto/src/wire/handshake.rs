@@ -126,7 +126,8 @@ pub struct Welcome {
     pub limits: LinkLimitsWire,
     pub config: WorkerConfig,
     pub secrets: SecretMap,
-    /// Channel workers: what the journal remembers of the network's position, by scope (Telegram: `updates` → offset).
+    /// Channel workers: what the journal remembers of the network's position, by scope (Telegram: `updates` →
+    /// `<bot id>:<first update id that is not stored>`; without the bot's id it is taken for the current bot's).
     #[serde(default)]
     pub cursors: BTreeMap<String, String>,
 }

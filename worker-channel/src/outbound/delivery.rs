@@ -45,6 +45,8 @@ pub(super) struct Delivery<'a> {
     /// Ids of the steps that are on the network, in order.
     ids: Vec<String>,
     began: Instant,
+    /// How long the network wants silence after this, as it said.
+    quiet: Duration,
 }
 
 impl<'a> Delivery<'a> {
@@ -55,11 +57,17 @@ impl<'a> Delivery<'a> {
             ids = draft;
         }
         let steps = steps(shared, &item);
-        Self { shared, item, steps, ids, began: Instant::now() }
+        Self { shared, item, steps, ids, began: Instant::now(), quiet: Duration::ZERO }
     }
 
-    /// Sends the row; `quiet` is how long the network still wants silence in this chat.
-    pub(super) async fn run(mut self, quiet: Duration) -> SendOutcome {
+    /// Sends the row; `quiet` is how long the network still wants silence in this chat. Returns also how long it
+    /// wants silence from now on.
+    pub(super) async fn run(mut self, quiet: Duration) -> (SendOutcome, Duration) {
+        let outcome = self.outcome(quiet).await;
+        (outcome, self.quiet)
+    }
+
+    async fn outcome(&mut self, quiet: Duration) -> SendOutcome {
         failpoint::hit("ch.send.before_started");
         if let Err(refused) = self.shared.supervisor.may_start(self.item.out_id).await {
             return retry(RETRY_MS, format!("no go-ahead: {refused}"));
@@ -88,13 +96,13 @@ impl<'a> Delivery<'a> {
     }
 
     /// Takes away placeholders that turned out not to be needed.
-    async fn finish(mut self) -> SendOutcome {
+    async fn finish(&mut self) -> SendOutcome {
         for spare in self.ids.split_off(self.steps.len().min(self.ids.len())) {
             if let Err(failure) = self.shared.channel.remove(&self.target(0), &spare).await {
                 tracing::warn!(?failure, chat = %self.item.chat, "a spare placeholder stays in the chat");
             }
         }
-        SendOutcome::Delivered { ext_ids: self.ids }
+        SendOutcome::Delivered { ext_ids: std::mem::take(&mut self.ids) }
     }
 
     /// The row's time is over: what is known is noted, the rest is the supervisor's decision.
@@ -130,9 +138,10 @@ impl<'a> Delivery<'a> {
             Err(SendFailure::Gone) => {
                 let ext_id = self.place(at).await?;
                 let Some(Step::Text(part)) = self.steps.get(at) else { return Ok(()) };
-                self.shared.channel.edit(&to, &ext_id, part).await.map_err(idempotent)
+                let result = self.shared.channel.edit(&to, &ext_id, part).await;
+                result.map_err(|failure| self.failed(failure))
             }
-            Err(failure) => Err(idempotent(failure)),
+            Err(failure) => Err(self.failed(failure)),
         }
     }
 
@@ -143,7 +152,7 @@ impl<'a> Delivery<'a> {
         let result = self.shared.channel.post(&to, placeholder(&empty)).await;
         failpoint::hit("ch.place.after_response");
         // When the answer was lost an empty placeholder may stay; the reply itself is not doubled.
-        let ext_id = result.map_err(idempotent)?;
+        let ext_id = result.map_err(|failure| self.failed(failure))?;
         self.remember(at, ext_id.clone());
         if let Err(refused) = self.note().await {
             if let Err(failure) = self.shared.channel.remove(&to, &ext_id).await {
@@ -170,11 +179,24 @@ impl<'a> Delivery<'a> {
         failpoint::hit("ch.wire.after_response");
         let ext_id = result.map_err(|failure| match failure {
             SendFailure::Unknown(why) => SendOutcome::Unknown { why },
-            other => idempotent(other),
+            other => self.failed(other),
         })?;
         self.remember(at, ext_id);
         // The last id travels with the result.
         if at + 1 < self.steps.len() { self.note().await } else { Ok(()) }
+    }
+
+    /// The outcome of a step that may be repeated: a lost answer is no more than a reason to try again.
+    fn failed(&mut self, failure: SendFailure) -> SendOutcome {
+        match failure {
+            SendFailure::Retry { after_ms, why } => {
+                self.quiet = Duration::from_millis(after_ms);
+                retry(after_ms, why)
+            }
+            SendFailure::Unknown(why) => retry(RETRY_MS, why),
+            SendFailure::Gone => retry(RETRY_MS, "the message to change is gone".to_owned()),
+            SendFailure::Permanent(why) => SendOutcome::Permanent { why },
+        }
     }
 
     fn remember(&mut self, at: usize, ext_id: String) {
@@ -219,14 +241,4 @@ fn steps(shared: &Shared, item: &OutboundItem) -> Vec<Step> {
 
 fn retry(after_ms: u64, why: String) -> SendOutcome {
     SendOutcome::Retry { after_ms, why }
-}
-
-/// The outcome of a step that may be repeated: a lost answer is no more than a reason to try again.
-fn idempotent(failure: SendFailure) -> SendOutcome {
-    match failure {
-        SendFailure::Retry { after_ms, why } => retry(after_ms, why),
-        SendFailure::Unknown(why) => retry(RETRY_MS, why),
-        SendFailure::Gone => retry(RETRY_MS, "the message to change is gone".to_owned()),
-        SendFailure::Permanent(why) => SendOutcome::Permanent { why },
-    }
 }

@@ -124,10 +124,8 @@ impl Lane {
         self.typing = None;
         let out_id = item.out_id;
         let quiet = self.quiet_until.saturating_duration_since(Instant::now());
-        let outcome = Delivery::new(&self.shared, item, draft).run(quiet).await;
-        if let proto::wire::channel::SendOutcome::Retry { after_ms, .. } = &outcome {
-            self.quiet_until = self.quiet_until.max(Instant::now() + Duration::from_millis(*after_ms));
-        }
+        let (outcome, quiet) = Delivery::new(&self.shared, item, draft).run(quiet).await;
+        self.quiet_until = self.quiet_until.max(Instant::now() + quiet);
         proto::runtime::failpoint::hit("ch.result.before");
         self.shared.supervisor.result(out_id, outcome).await;
     }
