@@ -16,3 +16,8 @@ pub mod source;
 pub mod state;
 pub mod stream_text;
 pub mod tools;
+
+#[cfg(test)]
+pub mod rig;
+#[cfg(test)]
+mod tests;
