@@ -16,6 +16,7 @@ pub mod id;
 pub mod limits;
 pub(crate) mod lossy;
 pub mod state;
+pub mod tool_env;
 pub mod version;
 
 pub use error::WireError;

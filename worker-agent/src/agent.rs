@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -41,8 +40,6 @@ pub struct Agent {
     pub sessions: Sessions,
     pub registry: Registry,
     pub up: Arc<dyn Upstream>,
-    /// For spills of tools.
-    pub tmp: PathBuf,
     active: RwLock<Active>,
     runs: Mutex<HashMap<String, Stopper>>,
     left: Notify,
@@ -64,7 +61,6 @@ pub struct Parts {
     pub sessions: Sessions,
     pub registry: Registry,
     pub up: Arc<dyn Upstream>,
-    pub tmp: PathBuf,
     pub commands: Arc<Table>,
 }
 
@@ -74,7 +70,6 @@ impl Agent {
             sessions: parts.sessions,
             registry: parts.registry,
             up: parts.up,
-            tmp: parts.tmp,
             active: RwLock::new(parts.active),
             runs: Mutex::default(),
             left: Notify::new(),

@@ -206,8 +206,9 @@ fn built<T: DeserializeOwned + Default>(value: Option<&Value>, place: &str) -> T
     let Some(value) = value else { return T::default() };
     let (kept, _) = keep_built_keys(value);
     T::deserialize(kept).unwrap_or_else(|error| {
-        tracing::warn!(place, %error, "tool settings not readable; nothing of them is used");
-        T::default()
+        tracing::error!(place, %error, "tool settings not readable: no tool is offered until they are");
+        // A deny list that cannot be read must not become "everything is allowed".
+        T::deserialize(serde_json::json!({"deny": ["*"]})).unwrap_or_default()
     })
 }
 

@@ -154,18 +154,13 @@ impl ToolError {
 }
 
 /// Partial results of a running call, for tool events of phase `update`. Lossy on purpose: when the
-/// receiver is slow, an update is dropped; the result itself never goes this way.
+/// receiver is slow, an update is dropped; the result itself never goes this way. The default has no listener.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Option<mpsc::Sender<ToolOutcome>>);
 
 impl Progress {
     pub fn new(sender: mpsc::Sender<ToolOutcome>) -> Self {
         Self(Some(sender))
-    }
-
-    /// Nobody listens.
-    pub fn none() -> Self {
-        Self(None)
     }
 
     /// Sends the state so far, or drops it.
@@ -194,15 +189,12 @@ pub struct ToolEnv {
     pub workspace: PathBuf,
     /// What `~` means; none: `~` is an error.
     pub home: Option<PathBuf>,
-    pub agent_id: String,
     pub session_key: String,
     pub status: Arc<dyn StatusSource>,
     /// `tools.*` as meant, global and agent sections merged.
     pub settings: Arc<ToolSettings>,
     /// The whole environment of a tool's process, already scrubbed (no gateway or provider secrets).
     pub env: Arc<BTreeMap<String, String>>,
-    /// A directory of this worker for spills; exists.
-    pub tmp: PathBuf,
     /// Cancelled when the run is aborted or out of time.
     pub cancel: CancellationToken,
     /// The commands of this worker; one table a process.
@@ -215,8 +207,6 @@ pub struct ToolEnv {
 pub trait Tool: Send + Sync {
     /// The name on the wire; lower-case, stable for ever.
     fn name(&self) -> &'static str;
-    /// For people.
-    fn label(&self) -> &'static str;
     /// For the model: what it does, its limits, when to use something else.
     fn description(&self) -> String;
     /// JSON schema of the parameters: an object, no unions (some providers refuse them).

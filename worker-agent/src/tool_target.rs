@@ -3,7 +3,12 @@
 //! A target of its own, because only there cargo builds the executable first and tells where it is.
 
 #![expect(dead_code, reason = "the tests do not touch everything that the worker uses")]
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "functions that only tests call may end a test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "functions that only tests call may end a test"
+)]
 
 mod tool;
 

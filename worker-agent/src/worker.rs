@@ -43,6 +43,8 @@ const BLOCKING_IDLE: Duration = Duration::from_secs(5);
 const FINAL_AGAIN: Duration = Duration::from_secs(5);
 /// From the order to stop to the end of the process, when runs do not end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(2_500);
+/// From SIGTERM to the end of commands in the background; their guards need half of it.
+const COMMANDS_GRACE: Duration = Duration::from_secs(1);
 /// Notices of background commands that may wait.
 const NOTICES_WAITING_MAX: usize = 64;
 /// Methods that are being answered at once; further ones are refused.
@@ -118,20 +120,13 @@ async fn run(started: Started, spawner: Spawner) -> Result<(), WorkerError> {
     let active = activate(&agent_id, &greeted.welcome.config, &greeted.welcome.secrets).await;
     let paths = active.setup.paths.clone();
     let sessions = Sessions::open(paths.sessions.clone(), crate::clock::now_ms()).await?;
-    let tmp = paths.agent.join("tmp");
     let (notices, notice_events) = mpsc::channel(NOTICES_WAITING_MAX);
-    let (dir, workspace) = (tmp.clone(), paths.workspace.clone());
-    let made = tokio::task::spawn_blocking(move || {
-        crate::session::disk::create_private_dir(&dir)?;
-        std::fs::create_dir_all(workspace)
-    });
-    made.await.map_err(std::io::Error::other)??;
+    tokio::fs::create_dir_all(&paths.workspace).await?;
     let agent = Arc::new(Agent::new(Parts {
         active,
         sessions,
         registry: Registry::of_all(),
         up,
-        tmp,
         commands: Arc::new(Table::new(spawner, notices)),
     }));
     greeted.ready("").map_err(StartError::from)?;
@@ -360,6 +355,8 @@ impl Worker {
         }
         self.tasks.abort_all();
         self.rpcs.abort_all();
+        // Ends commands in the background with a SIGTERM first; what is left dies with this process.
+        let _killed_later = tokio::time::timeout(COMMANDS_GRACE, self.agent.commands.kill_all()).await;
         let flushed = tokio::time::timeout(Duration::from_millis(500), self.link.flush());
         if flushed.await.is_err() {
             tracing::debug!("the supervisor no longer reads");

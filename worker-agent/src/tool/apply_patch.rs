@@ -30,10 +30,6 @@ impl Tool for ApplyPatch {
         "apply_patch"
     }
 
-    fn label(&self) -> &'static str {
-        "apply_patch"
-    }
-
     fn description(&self) -> String {
         "Apply a patch to one or more files. Format: '*** Begin Patch', then any of '*** Add File: path' (lines with +), \
          '*** Delete File: path', '*** Update File: path' (optionally '*** Move to: path', then hunks that start with @@ \

@@ -23,10 +23,6 @@ impl Tool for Edit {
         "edit"
     }
 
-    fn label(&self) -> &'static str {
-        "edit"
-    }
-
     fn description(&self) -> String {
         "Edit a file by replacing one piece of text. oldText must match exactly, whitespace included, and must occur once; \
          give more lines around it if it does not. Use write to replace a whole file."

@@ -33,10 +33,6 @@ impl Tool for Exec {
         "exec"
     }
 
-    fn label(&self) -> &'static str {
-        "exec"
-    }
-
     fn description(&self) -> String {
         "Run a shell command. Returns stdout and stderr together (the newest 200000 characters). A command that runs longer \
          than yieldMs continues in the background and is then handled with the process tool; background=true does so at \

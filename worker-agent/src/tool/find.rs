@@ -29,10 +29,6 @@ impl Tool for Find {
         "find"
     }
 
-    fn label(&self) -> &'static str {
-        "find"
-    }
-
     fn description(&self) -> String {
         format!(
             "Find files by glob (for example '*.ts', '**/*.json' or 'src/**/*.rs'). Paths are relative to the searched \

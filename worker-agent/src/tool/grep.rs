@@ -40,10 +40,6 @@ impl Tool for Grep {
         "grep"
     }
 
-    fn label(&self) -> &'static str {
-        "grep"
-    }
-
     fn description(&self) -> String {
         format!(
             "Search files for a regular expression. Shows path:line: text. Hidden files are included, binary files and what \

@@ -21,10 +21,6 @@ impl Tool for Ls {
         "ls"
     }
 
-    fn label(&self) -> &'static str {
-        "ls"
-    }
-
     fn description(&self) -> String {
         format!(
             "List a directory: sorted, hidden entries included, directories with a trailing slash. At most {ENTRIES_DEFAULT} \

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    catalog::{self, KNOWN, Profile},
+    catalog::{KNOWN, Profile},
     config::{AgentToolsConfig, ApplyPatchSettings, ToolLists, ToolsConfig},
 };
 
@@ -48,6 +48,10 @@ pub struct Step {
 pub enum Depth {
     #[default]
     Main,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "sub-agents that start others come with sessions_spawn")
+    )]
     Subagent,
     /// May not spawn further ones.
     SubagentLeaf,
@@ -321,11 +325,6 @@ pub fn apply_patch_offered(settings: &ApplyPatchSettings, provider: &str, model:
                 let m = m.trim().to_lowercase();
                 m == model || m == full
             }))
-}
-
-/// The one-line summary of a tool for the prompt's list, if it is a built-in one.
-pub fn summary(name: &str) -> Option<&'static str> {
-    catalog::find(name).map(|known| known.summary)
 }
 
 #[cfg(test)]

@@ -32,10 +32,6 @@ impl Tool for Process {
         "process"
     }
 
-    fn label(&self) -> &'static str {
-        "process"
-    }
-
     fn description(&self) -> String {
         "Manage background exec sessions: list; poll (new output; waits up to timeout milliseconds for the end); log (all \
          output by lines); write (to stdin), send-keys, submit (Enter), paste; kill; clear (forget a finished one); remove \

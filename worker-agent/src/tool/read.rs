@@ -28,10 +28,6 @@ impl Tool for Read {
         "read"
     }
 
-    fn label(&self) -> &'static str {
-        "read"
-    }
-
     fn description(&self) -> String {
         format!(
             "Read a file. Text comes in pages of at most {PAGE_LINES_MAX} lines or {}, whichever is reached first; use offset \

@@ -31,7 +31,7 @@ pub struct Registry {
 impl Registry {
     /// Every tool of this build.
     pub fn of_all() -> Self {
-        Self { tools: super::all() }
+        Self::of(super::all())
     }
 
     /// These tools and no others.

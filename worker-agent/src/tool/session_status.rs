@@ -11,10 +11,6 @@ impl Tool for SessionStatus {
         "session_status"
     }
 
-    fn label(&self) -> &'static str {
-        "session_status"
-    }
-
     fn description(&self) -> String {
         "Show the status card of a session: current date and time, model, tokens, context, queue. model selects another \
          model for the session; the value default goes back to the configured one."

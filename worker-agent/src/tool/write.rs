@@ -15,10 +15,6 @@ impl Tool for Write {
         "write"
     }
 
-    fn label(&self) -> &'static str {
-        "write"
-    }
-
     fn description(&self) -> String {
         "Write a file: creates it with its directories, or replaces its whole content.".to_owned()
     }

@@ -92,12 +92,10 @@ async fn perform(run: &Run, registry: &tool::registry::Registry, asked: &ToolCal
     let env = ToolEnv {
         workspace: setup.paths.workspace.clone(),
         home: Some(setup.paths.home.clone()).filter(|home| !home.as_os_str().is_empty()),
-        agent_id: setup.agent_id.clone(),
         session_key: run.spec.session_key.clone(),
         status: Arc::new(Status { agent: run.agent.clone() }),
         settings: setup.tool_settings.clone(),
         env: setup.tool_env.clone(),
-        tmp: run.agent.tmp.clone(),
         commands: run.agent.commands.clone(),
         process_offered: registry.get("process").is_some(),
         cancel: run.control.cancel.clone(),

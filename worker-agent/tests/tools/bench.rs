@@ -51,7 +51,6 @@ pub fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();
     let workspace = root.join("workspace");
-    std::fs::create_dir_all(root.join("tmp")).unwrap();
     std::fs::create_dir_all(&workspace).unwrap();
     let vars = BTreeMap::from([
         ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned()),
@@ -61,12 +60,10 @@ pub fn bench() -> Bench {
     let env = ToolEnv {
         workspace,
         home: Some(root.clone()),
-        agent_id: "main".into(),
         session_key: "agent:main:main".into(),
         status: Arc::new(Card),
         settings: Arc::new(ToolSettings::default()),
         env: Arc::new(vars),
-        tmp: root.join("tmp"),
         cancel: CancellationToken::new(),
         commands: Arc::new(Table::new(spawner(), sender)),
         process_offered: true,
@@ -78,7 +75,7 @@ impl Bench {
     pub async fn call(&self, name: &str, args: Value) -> ToolOutcome {
         let call = ToolCall { id: "call-1".into(), name: name.into(), args };
         let registry = Registry::of_all();
-        let called = registry.call(call, &self.env, Progress::none());
+        let called = registry.call(call, &self.env, Progress::default());
         Box::pin(tokio::time::timeout(PATIENCE, called)).await.expect("the call ends")
     }
 

@@ -93,7 +93,7 @@ async fn an_abort_kills_the_tree() {
         args: json!({"command": "setsid sleep 300 & echo $$ > pid; echo $! > daemon; wait"}),
     };
     let registry = Registry::of_all();
-    let running = registry.call(call, &bench.env, Progress::none());
+    let running = registry.call(call, &bench.env, Progress::default());
     let (outcome, pids) = tokio::join!(running, async {
         let pids = [bench.pid_in("pid").await, bench.pid_in("daemon").await];
         bench.env.cancel.cancel();
@@ -113,7 +113,7 @@ async fn a_dropped_call_leaves_nothing_running() {
     let call = ToolCall { id: "1".into(), name: "exec".into(), args };
     let registry = Registry::of_all();
     let pid = tokio::select! {
-        _ = registry.call(call, &bench.env, Progress::none()) => panic!("it sleeps"),
+        _ = registry.call(call, &bench.env, Progress::default()) => panic!("it sleeps"),
         pid = bench.pid_in("pid") => pid,
     };
     gone(pid).await;

@@ -244,7 +244,7 @@ async fn a_registry_offers_only_what_is_allowed() {
     let bench = bench();
     let registry = Registry::of_all().only(&["read".to_owned()]);
     let call = ToolCall { id: "1".into(), name: "exec".into(), args: json!({"command": "true"}) };
-    let outcome = registry.call(call, &bench.env, Progress::none()).await;
+    let outcome = registry.call(call, &bench.env, Progress::default()).await;
     assert_eq!((outcome.is_error, outcome.joined_text()), (true, "Tool exec not found".to_owned()));
     let all = Registry::of_all();
     assert_eq!(

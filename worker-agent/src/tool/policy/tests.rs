@@ -86,6 +86,8 @@ fn strangers_lose_owner_only_tools_and_sub_agents_their_set() {
     let left = allowed(&none.0, &none.1, &stranger);
     assert!(!left.iter().any(|n| n == "cron" || n == "gateway"));
 
+    let parent = allowed(&none.0, &none.1, &RunFacts { depth: Depth::Subagent, ..owner() });
+    assert!(parent.iter().any(|n| n == "sessions_spawn") && !parent.iter().any(|n| n == "cron"));
     let leaf = RunFacts { depth: Depth::SubagentLeaf, ..owner() };
     let left = allowed(&none.0, &none.1, &leaf);
     assert!(!left.iter().any(|n| n == "sessions_spawn" || n == "session_status"));
