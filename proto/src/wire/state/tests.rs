@@ -1,6 +1,7 @@
 use super::*;
 use crate::wire::agent::{AgentToSup, Delta, DeltaKind};
 use crate::wire::id::Id;
+use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
