@@ -455,6 +455,56 @@ async fn a_draft_streams_into_its_placeholder_and_ends_as_the_reply() {
 }
 
 #[tokio::test]
+async fn a_placeholder_that_a_person_deleted_is_put_again_and_a_spare_one_goes() {
+    let scene = Scene::new().await;
+    let mut worker = scene.worker_in_chat(json!({})).await;
+    let row = OutboundItem { prior: Some("555".into()), ..item("seen all the same") };
+    let (outcome, placed) = worker.deliver(row).await;
+    assert_eq!(scene.server.visible_texts(ANN), ["seen all the same"]);
+    assert_eq!(placed, ids(&outcome), "the new id is noted");
+
+    let (first, _) = worker.deliver(item("one")).await;
+    let (second, _) = worker.deliver(item("two")).await;
+    let prior = format!("{},{}", ids(&first)[0], ids(&second)[0]);
+    let (outcome, _) = worker.deliver(OutboundItem { prior: Some(prior), ..item("shorter") }).await;
+    assert_eq!(ids(&outcome), ids(&first));
+    assert_eq!(scene.server.visible_texts(ANN), ["seen all the same", "shorter"]);
+}
+
+#[tokio::test]
+async fn the_accounts_keys_are_heeded() {
+    let scene = Scene::new().await;
+    let keys = json!({
+        "textChunkLimit": 100, "chunkMode": "newline", "replyToMode": "all", "linkPreview": false,
+        "customCommands": [{"command": "/report", "description": "Today's report"}],
+    });
+    let mut worker = scene.worker_in_chat(keys).await;
+    worker.deliver(OutboundItem { reply_to: Some("1".into()), ..item("first\n\nsecond") }).await;
+    let shown = scene.server.visible(ANN);
+    let parts: Vec<_> = shown.iter().map(|m| (m.text.as_str(), m.reply_to)).collect();
+    assert_eq!(parts, [("first", Some(1)), ("second", Some(1))]);
+    let sends = scene.server.calls("sendMessage");
+    assert!(sends.iter().all(|call| call.params["link_preview_options"]["is_disabled"] == true));
+    let menu = &scene.server.calls("setMyCommands")[0].params["commands"];
+    assert_eq!(menu[0]["command"], "report");
+}
+
+#[tokio::test]
+async fn no_server_is_a_reason_to_try_again() {
+    let scene = Scene::new().await;
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let nowhere = json!({"apiRoot": format!("http://127.0.0.1:{port}")});
+    let mut worker = ChannelWorker::start(scene.with(nowhere)).await;
+    let down = worker.state(ChannelPhase::Down).await;
+    assert!(down.why.as_deref().is_some_and(|why| why.contains("cannot reach Telegram")), "{down:?}");
+    for two_phase in [true, false] {
+        let (outcome, _) = worker.deliver(OutboundItem { two_phase, ..item("x") }).await;
+        assert!(matches!(outcome, SendOutcome::Retry { .. }), "no byte left: {outcome:?}");
+    }
+}
+
+#[tokio::test]
 async fn typing_is_shown() {
     let scene = Scene::new().await;
     let worker = scene.worker_in_chat(json!({})).await;

@@ -175,6 +175,20 @@ proptest! {
     }
 
     #[test]
+    fn parts_that_grow_when_rendered_are_cut_again(markdown in soup()) {
+        fn fits(part: &super::Styled) -> bool {
+            utf16_len(&html::render(part)) <= 60
+        }
+        let whole = parse(&markdown, Tables::Code);
+        let visible = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+        let pieces = super::split::refine(whole.clone(), fits);
+        prop_assert_eq!(visible(&pieces.iter().map(|p| p.text.as_str()).collect::<String>()), visible(&whole.text));
+        for piece in pieces {
+            prop_assert!(fits(&piece) || utf16_len(&piece.text) <= 32);
+        }
+    }
+
+    #[test]
     fn spans_nest_and_stay_inside(markdown in soup()) {
         for tables in [Tables::Code, Tables::Bullets, Tables::Off] {
             let whole = parse(&markdown, tables);
