@@ -42,6 +42,7 @@ pub use handle::{ConfigHandle, ConfigState, StartPolicy};
 pub use issue::{Issue, lines};
 pub use key_path::{KeyPath, Part};
 pub use logging::Logging;
+pub use patch::merge_patch;
 pub use reach::{Reach, is_built, reach};
 pub use read::{ConfigFile, Findings, SourceText, judge, read_file, sha256_hex};
 pub use secret::{Secret, SecretInput};

@@ -1,7 +1,26 @@
 //! Composition root of the gateway: builds every part once and owns the order of start and stop.
+//!
+//! Start: instance lock → read, validate, mode guard → host lock → journal, recover → bind → control socket → workers →
+//! ready. Stop is the reverse.
 
+pub mod channel_board;
+pub mod logging;
+mod port_owner;
+mod provision;
+mod pump;
+pub mod restart;
+mod sd_notify;
+pub mod start;
+mod stop;
+
+use crate::config::ConfigHandle;
 use crate::front::shared::Shared;
+use crate::journal::JournalHandle;
+use crate::router::pairing::PairingStore;
 use crate::scheduler::Scheduler;
+use crate::worker::Workers;
+use channel_board::ChannelBoard;
+use restart::Restarts;
 use std::sync::Arc;
 
 /// What a method handler may use. Cheap to clone; every handle is bounded and never blocks its caller's thread.
@@ -11,6 +30,12 @@ pub struct Handles {
     /// Config view, devices, event fan-out, health: what the public side shares with methods.
     pub front: Shared,
     pub about: Arc<About>,
+    pub config: ConfigHandle,
+    pub journal: JournalHandle,
+    pub workers: Workers,
+    pub channels: ChannelBoard,
+    pub pairing: PairingStore,
+    pub restarts: Restarts,
 }
 
 /// Facts of this start of the gateway.

@@ -1,8 +1,10 @@
 //! Binary `openclaw`: the command line and the gateway's supervisor.
 #![allow(dead_code, unused_imports, reason = "until every part is wired into the composition root")]
 
+mod cli;
 mod config;
 mod control_paths;
+mod delivery;
 mod events;
 mod exit_code;
 mod front;
@@ -15,6 +17,18 @@ mod paths;
 mod router;
 mod rpc;
 mod scheduler;
+mod session_import;
 mod worker;
 
-fn main() {}
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.code.into()
+        }
+    }
+}

@@ -4,8 +4,22 @@
 //! * `session` is the task that owns one session's queue and active run.
 //! * [`Scheduler`] is the handle that everyone else holds.
 
+mod active;
+pub mod core;
+mod lane_gate;
 pub mod lanes;
+pub mod outcome;
+mod pending;
+mod publish;
 pub mod queue;
+mod runs;
+mod session;
+pub mod shared;
+pub mod stop_words;
+pub mod stored;
+
+pub use lane_gate::LaneGate;
+pub use runs::RunTable;
 
 use proto::wire::agent::{Origin, RunError, RunInput, RunOverrides, RunStatus, Target, Usage};
 use serde_json::Value;

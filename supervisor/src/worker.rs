@@ -22,9 +22,9 @@ pub use crash_report::CrashReport;
 pub use exit::{Ended, ExitClass};
 pub use handle::{EnsureError, Refusal, Workers, WorkersConfig};
 pub use lifecycle::State;
-pub use process::{Binary, Output, run_to_end};
+pub use process::{Binary, BinaryError, Output, run_to_end};
 pub use registry::{LastCrash, WorkerStatus};
-pub use spec::{OnChange, Provision, WorkerSpec, worker_env};
+pub use spec::{IDLE_STOP_SECONDS, OnChange, Provision, WorkerSpec, worker_env};
 
 use crate::link::FromWorker;
 use proto::wire::handshake::WorkerId;

@@ -1,4 +1,7 @@
-//! What crosses a process: one module per noun.
+//! What the gateway does, through its real processes and sockets. One file per subject.
 
 mod channel_worker;
+mod chat;
+mod instances;
+mod recovery;
 mod telegram_double;

@@ -110,6 +110,8 @@ pub enum TurnKind {
 pub struct Turn<P> {
     pub kind: TurnKind,
     pub prompt: String,
+    /// What had to be dropped, when something had; part of `prompt` too.
+    pub summary: Option<String>,
     pub route: Route,
     pub items: Vec<Item<P>>,
 }
@@ -308,6 +310,7 @@ impl<P: Clone> Queue<P> {
         let turn = Turn {
             kind: TurnKind::Single,
             prompt: item.text.clone(),
+            summary: None,
             route: item.route.clone(),
             items: vec![item.clone()],
         };
@@ -323,7 +326,7 @@ impl<P: Clone> Queue<P> {
         let route =
             items.iter().map(|item| &item.route).find(|route| !route.neutral()).cloned().unwrap_or_default();
         self.in_flight = Some(InFlight { items: items.clone(), overflow, urgent: false });
-        Next::Turn(Turn { kind: TurnKind::Merged, prompt, route, items })
+        Next::Turn(Turn { kind: TurnKind::Merged, prompt, summary, route, items })
     }
 
     fn summary(&mut self) -> Next<P> {
@@ -332,7 +335,8 @@ impl<P: Clone> Queue<P> {
             overflow_summary(overflow.dropped, overflow.lines.iter().map(String::as_str)).unwrap_or_default();
         let route = self.items.front().map_or_else(|| self.last_route.clone(), |item| item.route.clone());
         self.in_flight = Some(InFlight { items: Vec::new(), overflow, urgent: false });
-        Next::Turn(Turn { kind: TurnKind::Summary, prompt, route, items: Vec::new() })
+        let summary = Some(prompt.clone());
+        Next::Turn(Turn { kind: TurnKind::Summary, prompt, summary, route, items: Vec::new() })
     }
 
     /// The turn that was taken is over: `true` = it ran, `false` = it did not, so everything goes back to its place and
@@ -350,6 +354,14 @@ impl<P: Clone> Queue<P> {
         self.urgent |= turn.urgent;
         self.overflow.put_back(turn.overflow);
         self.last_enqueue_ms = now_ms;
+    }
+
+    /// Takes single messages out (the sender withdrew them); what was summarised stays summarised.
+    pub fn remove(&mut self, wanted: impl Fn(&Item<P>) -> bool) -> Vec<Item<P>> {
+        let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.items).into_iter().partition(wanted);
+        self.items = kept.into();
+        self.urgent &= !self.items.is_empty();
+        gone
     }
 
     /// Forgets everything that waits (reset, delete, abort); gives what was forgotten.

@@ -1,0 +1,73 @@
+//! What every command knows: environment, places, how to print.
+
+use super::Global;
+use super::client::{Client, ClientError};
+use crate::config::Environment;
+use crate::exit_code;
+use crate::paths::{Paths, ProfileFlags};
+use std::fmt;
+use std::io::IsTerminal;
+
+pub struct Invocation {
+    pub env: Environment,
+    pub paths: Paths,
+    pub color: bool,
+    pub log_level: Option<String>,
+}
+
+impl Invocation {
+    pub(super) fn new(global: Global) -> Result<Self, Failure> {
+        let env = Environment::of_process();
+        let flags = ProfileFlags { profile: global.profile, dev: global.dev };
+        let paths = Paths::of_process(&env, &flags).map_err(|error| Failure::new(error.to_string()))?;
+        let color = !global.no_color && env.get("NO_COLOR").is_none() && std::io::stdout().is_terminal();
+        Ok(Self { env, paths, color, log_level: global.log_level })
+    }
+
+    /// The running gateway of this state directory; fails at once when there is none.
+    pub fn client(&self) -> Result<Client, Failure> {
+        Client::connect(&self.paths).map_err(|error| self.unreachable(&error))
+    }
+
+    /// The refusal that every command prints when no gateway answers.
+    pub fn unreachable(&self, error: &ClientError) -> Failure {
+        Failure::new(format!(
+            "{error}\nGateway target: {}\nConfig: {}\nHint: start it with `openclaw gateway`, or set one up with `openclaw up`; `openclaw doctor` checks this installation.",
+            self.paths.control_socket().display(),
+            self.paths.config_file.display(),
+        ))
+    }
+}
+
+/// A command that did not do what it was asked, with the exit code that says so.
+#[derive(Debug)]
+pub struct Failure {
+    pub message: String,
+    pub code: u8,
+}
+
+impl Failure {
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: exit_code::FAILURE }
+    }
+    pub fn with_code(message: impl Into<String>, code: u8) -> Self {
+        Self { message: message.into(), code }
+    }
+    /// Standard output is gone.
+    #[expect(clippy::needless_pass_by_value, reason = "used as a function value in map_err")]
+    pub fn output(error: std::io::Error) -> Self {
+        Self::new(format!("cannot print: {error}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::new(error.to_string())
+    }
+}

@@ -1,0 +1,87 @@
+//! `openclaw logs [--follow]`: the gateway's log by `logs.tail`.
+
+use super::client::ClientError;
+use super::invocation::{Failure, Invocation};
+use super::output;
+use crate::exit_code;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Go on printing new lines
+    #[arg(short, long)]
+    follow: bool,
+    /// Milliseconds between looks
+    #[arg(long, default_value_t = 1_000, value_name = "ms")]
+    interval: u64,
+    /// Lines to begin with
+    #[arg(long, default_value_t = 200)]
+    limit: u32,
+    /// Bytes to read at most
+    #[arg(long, default_value_t = 250_000, value_name = "bytes")]
+    max_bytes: u32,
+    /// Print the lines as they stand in the file
+    #[arg(long)]
+    plain: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
+        let mut client = invocation.client().map_err(|failure| {
+            Failure::new(format!("Gateway not reachable. Is it running and accessible?\n{}", failure.message))
+        })?;
+        let mut params = json!({"limit": self.limit, "maxBytes": self.max_bytes});
+        let mut first = true;
+        loop {
+            let tail = match client.call("logs.tail", &params, Duration::from_secs(10)) {
+                Ok(tail) => tail,
+                Err(ClientError::Closed) if self.follow && !first => return Ok(exit_code::OK),
+                Err(error) => return Err(error.into()),
+            };
+            self.print(&tail, first)?;
+            if !self.follow {
+                return Ok(exit_code::OK);
+            }
+            first = false;
+            params["cursor"] = tail["cursor"].clone();
+            std::thread::sleep(Duration::from_millis(self.interval.max(100)));
+        }
+    }
+
+    fn print(&self, tail: &Value, first: bool) -> Result<(), Failure> {
+        if self.json && first {
+            let meta = json!({"type": "meta", "file": tail["file"], "cursor": tail["cursor"], "size": tail["size"]});
+            output::line(&meta.to_string())?;
+        }
+        if tail["truncated"] == true {
+            let notice = "Log tail truncated (increase --max-bytes).";
+            let shown = if self.json { json!({"type": "notice", "message": notice}).to_string() } else { notice.to_owned() };
+            output::line(&shown)?;
+        }
+        for line in tail["lines"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            output::line(&self.shown(line))?;
+        }
+        Ok(())
+    }
+
+    fn shown(&self, line: &str) -> String {
+        if self.plain {
+            return line.to_owned();
+        }
+        let Ok(entry) = serde_json::from_str::<Value>(line) else {
+            return if self.json { json!({"type": "raw", "raw": line}).to_string() } else { line.to_owned() };
+        };
+        let (time, level) = (output::text(&entry, "/time"), output::text(&entry, "/level"));
+        let (subsystem, message) = (output::text(&entry, "/subsystem"), output::text(&entry, "/message"));
+        if self.json {
+            return json!({"type": "log", "time": time, "level": level, "subsystem": subsystem, "message": message, "raw": line})
+                .to_string();
+        }
+        let subsystem = if subsystem.is_empty() { String::new() } else { format!("[{subsystem}] ") };
+        format!("{time} {level:<5} {subsystem}{message}")
+    }
+}

@@ -1,0 +1,88 @@
+//! `openclaw stop` and `openclaw restart`.
+
+use super::client::Client;
+use super::invocation::{Failure, Invocation};
+use super::output;
+use crate::exit_code;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde_json::json;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// A stop without drain is forced after 5 s by the gateway itself; the rest is room for a loaded host.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// A drain waits for runs, each at most its own time-out.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(300);
+/// From the request to the new start's answer.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(40);
+
+#[derive(Debug, clap::Args)]
+pub struct StopArgs {
+    /// Wait until the runs that are under way have ended
+    #[arg(long)]
+    drain: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RestartArgs {
+    /// Milliseconds before the restart begins
+    #[arg(long, default_value_t = 0, value_name = "ms")]
+    delay: u64,
+}
+
+impl StopArgs {
+    pub fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
+        let mut client = match Client::connect(&invocation.paths) {
+            Ok(client) => client,
+            Err(error) => return Err(invocation.unreachable(&error)),
+        };
+        let pid = client.pid;
+        let process = open(pid)?;
+        if self.drain {
+            output::line("Waiting for runs to end …")?;
+            client.call("gateway.drain", &json!({}), DRAIN_TIMEOUT)?;
+        }
+        pidfd_send_signal(&process, Signal::TERM)
+            .map_err(|error| Failure::new(format!("cannot stop the gateway (pid {pid}): {error}")))?;
+        if !ended(&process, STOP_TIMEOUT) {
+            return Err(Failure::new(format!("the gateway (pid {pid}) has not ended within {STOP_TIMEOUT:?}")));
+        }
+        output::line(&format!("Gateway stopped (pid {pid})."))?;
+        Ok(exit_code::OK)
+    }
+}
+
+impl RestartArgs {
+    pub fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
+        let mut client = invocation.client()?;
+        let before = client.call("system.info", &json!({}), Duration::from_secs(5))?;
+        let params = json!({"delayMs": self.delay, "reason": "openclaw restart"});
+        client.call("gateway.restart", &params, Duration::from_secs(5))?;
+        let boot = output::text(&before, "/bootId").to_owned();
+        let end = Instant::now() + RESTART_TIMEOUT + Duration::from_millis(self.delay);
+        while Instant::now() < end {
+            if let Ok(mut client) = Client::connect(&invocation.paths)
+                && let Ok(now) = client.call("system.info", &json!({}), Duration::from_secs(2))
+                && output::text(&now, "/bootId") != boot
+            {
+                output::line(&format!("Gateway restarted (pid {}).", client.pid))?;
+                return Ok(exit_code::OK);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err(Failure::new("the gateway did not come back; see `openclaw status` and its log"))
+    }
+}
+
+fn open(pid: u32) -> Result<OwnedFd, Failure> {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let opened = raw.ok_or_else(|| Failure::new("the gateway did not name its process"))?;
+    pidfd_open(opened, PidfdFlags::empty()).map_err(|error| Failure::new(format!("pid {pid}: {error}")))
+}
+
+/// Waits until the process behind the descriptor has ended.
+fn ended(process: &OwnedFd, timeout: Duration) -> bool {
+    let mut fds = [rustix::event::PollFd::new(process, rustix::event::PollFlags::IN)];
+    let timeout = rustix::time::Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0)
+}

@@ -1,0 +1,232 @@
+//! The gateway's log: JSON lines in a file, readable lines on standard error. Writing never blocks who logs: lines go
+//! through a bounded queue, and what does not fit is counted.
+
+use crate::config::logging::{ConsoleStyle, Logging};
+use proto::runtime::telemetry::redact;
+use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
+
+/// Lines that wait for the disk. A blocked sink costs lines, never the gateway.
+const QUEUE_LINES_MAX: usize = 4096;
+/// A longer line is cut: one runaway value must not fill the file.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Where the log goes, and a way to wait until it is there.
+#[derive(Clone)]
+pub struct Log {
+    lines: SyncSender<Line>,
+    pub file: PathBuf,
+}
+
+enum Line {
+    Event { json: String, console: Option<String> },
+    Flush(SyncSender<()>),
+}
+
+/// Path of today's log file below the state directory, unless the configuration names one.
+pub fn file_of(logging: &Logging, logs_dir: &Path, expand: impl Fn(&str) -> PathBuf) -> PathBuf {
+    match &logging.file {
+        Some(file) => expand(file),
+        None => logs_dir.join("gateway.log"),
+    }
+}
+
+/// Starts the log. `level` (flag or environment) beats the file's levels.
+pub fn start(logging: &Logging, file: PathBuf, level: Option<&str>) -> std::io::Result<Log> {
+    if let Some(dir) = file.parent() {
+        crate::lock::create_private_dir(dir)?;
+    }
+    let sink = open(&file)?;
+    let (lines, inbox) = sync_channel(QUEUE_LINES_MAX);
+    let (path, bytes_max) = (file.clone(), logging.max_file_bytes);
+    std::thread::Builder::new().name("log".into()).spawn(move || write_lines(&inbox, sink, &path, bytes_max))?;
+    let file_level = proto::runtime::telemetry::level(level.unwrap_or(logging.level.name()));
+    let console_level = proto::runtime::telemetry::level(level.unwrap_or(logging.console_level.name()));
+    let layer = Lines {
+        lines: lines.clone(),
+        console: console_level,
+        style: logging.console_style,
+        dropped: Arc::default(),
+    };
+    let max = file_level.max(console_level);
+    // A second start in one process (tests) keeps the first subscriber.
+    let _set = Registry::default().with(layer.with_filter(proto::runtime::telemetry::targets(max))).try_init();
+    Ok(Log { lines, file })
+}
+
+impl Log {
+    /// Waits until everything logged before is written.
+    pub fn flush(&self) {
+        let (done, wait) = sync_channel(1);
+        if self.lines.send(Line::Flush(done)).is_ok() {
+            let _written = wait.recv_timeout(std::time::Duration::from_secs(1));
+        }
+    }
+}
+
+fn open(file: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(file)
+}
+
+fn write_lines(inbox: &Receiver<Line>, mut sink: File, path: &Path, bytes_max: u64) {
+    let mut written = sink.metadata().map_or(0, |meta| meta.len());
+    while let Ok(line) = inbox.recv() {
+        match line {
+            Line::Event { json, console } => {
+                if let Some(console) = console {
+                    let _closed = writeln!(std::io::stderr(), "{console}");
+                }
+                if written >= bytes_max.max(LINE_BYTES_MAX as u64) {
+                    let _kept = std::fs::rename(path, path.with_extension("log.1"));
+                    if let Ok(fresh) = open(path) {
+                        sink = fresh;
+                        written = 0;
+                    }
+                }
+                if writeln!(sink, "{json}").is_ok() {
+                    written += json.len() as u64 + 1;
+                }
+            }
+            Line::Flush(done) => {
+                let _flushed = sink.flush();
+                let _gone = done.send(());
+            }
+        }
+    }
+}
+
+struct Lines {
+    lines: SyncSender<Line>,
+    console: tracing_subscriber::filter::LevelFilter,
+    style: ConsoleStyle,
+    dropped: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    rest: Map<String, Value>,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            let _infallible = write!(self.message, "{value:?}");
+        } else {
+            self.rest.insert(field.name().to_owned(), Value::String(format!("{value:?}")));
+        }
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.message.push_str(value);
+        } else {
+            self.rest.insert(field.name().to_owned(), Value::String(value.to_owned()));
+        }
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.rest.insert(field.name().to_owned(), json!(value));
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.rest.insert(field.name().to_owned(), json!(value));
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.rest.insert(field.name().to_owned(), json!(value));
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let level = *event.metadata().level();
+        let subsystem = subsystem(event.metadata().target());
+        let message = redact(&fields.message).into_owned();
+        let time = jiff::Timestamp::now().to_string();
+        let mut rest = String::new();
+        for (name, value) in &fields.rest {
+            let _infallible = match value {
+                Value::String(text) if text.is_empty() => Ok(()),
+                Value::String(text) => write!(rest, " {name}={text}"),
+                value => write!(rest, " {name}={value}"),
+            };
+        }
+        let rest = redact(&rest).into_owned();
+        let console = (self.console >= level).then(|| match self.style {
+            ConsoleStyle::Compact => format!("[{subsystem}] {message}{rest}"),
+            _ => format!("{time} [{subsystem}] {message}{rest}"),
+        });
+        let json = json_line(&time, level, subsystem, &message, fields.rest);
+        let lost = self.dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let note = json!({"time": time, "level": "WARN", "subsystem": "log", "message": format!("{lost} lines dropped")});
+            let _full = self.lines.try_send(Line::Event { json: note.to_string(), console: None });
+        }
+        if let Err(TrySendError::Full(_)) = self.lines.try_send(Line::Event { json, console }) {
+            self.dropped.fetch_add(lost + 1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// `supervisor::front::ws` → `front`; a worker's lines say `worker`.
+fn subsystem(target: &str) -> &str {
+    let mut parts = target.split("::");
+    let first = parts.next().unwrap_or(target);
+    let name = if matches!(first, "openclaw" | "supervisor") { parts.next().unwrap_or("gateway") } else { first };
+    if matches!(name, "gateway" | "main" | "cli") { "gateway" } else { name }
+}
+
+fn json_line(time: &str, level: tracing::Level, subsystem: &str, message: &str, rest: Map<String, Value>) -> String {
+    let id = match level {
+        tracing::Level::TRACE => 1,
+        tracing::Level::DEBUG => 2,
+        tracing::Level::INFO => 3,
+        tracing::Level::WARN => 4,
+        tracing::Level::ERROR => 5,
+    };
+    let name = json!({"subsystem": subsystem}).to_string();
+    let mut line = json!({
+        "0": name, "1": message, "time": time, "level": level.as_str(), "subsystem": subsystem, "message": message,
+        "pid": std::process::id(),
+        "_meta": {"runtime": "rust", "name": name, "date": time, "logLevelId": id, "logLevelName": level.as_str()},
+    });
+    if let Some(map) = line.as_object_mut() {
+        for (key, value) in rest {
+            map.entry(key).or_insert(value);
+        }
+    }
+    let mut text = redact(&line.to_string()).into_owned();
+    if text.len() > LINE_BYTES_MAX {
+        let cut = json!({"time": time, "level": level.as_str(), "subsystem": subsystem,
+            "message": message.chars().take(2000).collect::<String>(), "cut": true});
+        text = cut.to_string();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_the_fields_that_readers_of_the_original_know() {
+        let line = json_line("2026-01-01T00:00:00Z", tracing::Level::WARN, "front", "hello", Map::new());
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["_meta"]["logLevelName"], "WARN");
+        assert_eq!(line["1"], "hello");
+        assert_eq!(line["0"], r#"{"subsystem":"front"}"#);
+        assert_eq!(subsystem("openclaw::front::ws"), "front");
+        assert_eq!(subsystem("openclaw::gateway::start"), "gateway");
+    }
+}

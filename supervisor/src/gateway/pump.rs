@@ -1,0 +1,122 @@
+//! Hands what workers say to the part that it concerns. One task, in the order of arrival.
+
+use super::channel_board::ChannelBoard;
+use crate::events::{ChatEventOut, ChatState, GatewayEvent};
+use crate::journal::Journal;
+use crate::link::FromWorker;
+use crate::router::dispatch::Intake;
+use crate::scheduler::core::Core;
+use crate::scheduler::shared::now_ms;
+use crate::worker::{WorkerEvent, WorkerEventKind};
+use proto::wire::agent::{AgentToSup, MessageAppended, SessionChanged};
+use proto::wire::channel::{ChannelPhase, ChannelToSup};
+use proto::wire::handshake::{WorkerId, WorkerKind};
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Everything that worker events go to.
+pub struct Pump {
+    pub core: Core,
+    pub intake: Intake,
+    pub board: ChannelBoard,
+}
+
+impl Pump {
+    pub async fn run(self, mut events: mpsc::Receiver<WorkerEvent>) {
+        while let Some(event) = events.recv().await {
+            self.on_event(event).await;
+        }
+    }
+
+    async fn on_event(&self, event: WorkerEvent) {
+        let WorkerEvent { worker, epoch, kind } = event;
+        let delivery = &self.core.shared().delivery;
+        match (worker.kind(), kind) {
+            (WorkerKind::Channel, WorkerEventKind::Up { .. }) => delivery.on_up(&worker, epoch).await,
+            (WorkerKind::Channel, WorkerEventKind::Down { .. }) => delivery.on_gone(&worker).await,
+            (WorkerKind::Agent, WorkerEventKind::Down { class }) => {
+                let agent = worker.agent_id().unwrap_or_default();
+                self.core.on_agent_gone(agent, epoch, class.own_fault()).await;
+            }
+            (_, WorkerEventKind::Message { corr, message }) => match message {
+                FromWorker::Agent(message) => self.on_agent(&worker, message).await,
+                FromWorker::Channel(message) => self.on_channel(&worker, epoch, corr, message).await,
+            },
+            (_, WorkerEventKind::Up { .. } | WorkerEventKind::Cancel { .. } | WorkerEventKind::State(_)) => {}
+        }
+    }
+
+    async fn on_agent(&self, worker: &WorkerId, message: AgentToSup) {
+        match message {
+            AgentToSup::SessionChanged(changed) => self.session_changed(changed).await,
+            AgentToSup::MessageAppended(appended) => self.message_appended(worker, appended),
+            message => self.core.on_agent(worker, message).await,
+        }
+    }
+
+    async fn session_changed(&self, changed: SessionChanged) {
+        let SessionChanged { row, reason } = changed;
+        let shared = self.core.shared();
+        if let Err(error) = shared.journal.session_put(vec![row.clone()]).await {
+            tracing::warn!(session = row.key, %error, "session index not updated; it is rebuilt at the next start");
+        }
+        shared.fanout.emit(GatewayEvent::SessionChanged {
+            session_key: row.key,
+            agent_id: row.agent_id,
+            reason,
+            run_id: None,
+            row: serde_json::from_str(&row.entry_json).unwrap_or_default(),
+        });
+    }
+
+    fn message_appended(&self, worker: &WorkerId, appended: MessageAppended) {
+        let fanout = &self.core.shared().fanout;
+        let agent_id = worker.agent_id().unwrap_or_default();
+        let message: Value = serde_json::from_str(&appended.message_json).unwrap_or_default();
+        if appended.reason == "inject" {
+            let text = message.pointer("/content/0/text").or(message.get("content")).and_then(Value::as_str);
+            fanout.emit(GatewayEvent::Chat(ChatEventOut {
+                run_id: format!("inject-{}", appended.message_id).into(),
+                session_key: appended.session_key.as_str().into(),
+                agent_id: agent_id.into(),
+                seq: 0,
+                ts_ms: now_ms(),
+                state: ChatState::Final {
+                    text: text.map(Arc::from),
+                    stop_reason: Some("stop".to_owned()),
+                    message_id: Some(appended.message_id.clone()),
+                },
+            }));
+        }
+        fanout.emit(GatewayEvent::SessionMessage {
+            session_key: appended.session_key,
+            agent_id: agent_id.to_owned(),
+            message,
+            message_id: appended.message_id,
+        });
+    }
+
+    async fn on_channel(&self, worker: &WorkerId, epoch: u64, corr: u64, message: ChannelToSup) {
+        let Some(account) = worker.0.strip_prefix("channel:") else { return };
+        match message {
+            ChannelToSup::State(state) => self.board.change(account, |facts| {
+                if state.state == ChannelPhase::Up {
+                    facts.connected_ms = Some(now_ms());
+                }
+                facts.state = Some(state);
+            }),
+            ChannelToSup::Inbound(message) => {
+                self.board.change(account, |facts| facts.last_inbound_ms = Some(now_ms()));
+                self.intake.message(worker, message).await;
+            }
+            ChannelToSup::CursorMoved(moved) => self.intake.cursor(worker, moved.cursor).await,
+            message => {
+                if matches!(message, ChannelToSup::SendResult(_)) {
+                    self.board.change(account, |facts| facts.last_outbound_ms = Some(now_ms()));
+                }
+                self.core.shared().delivery.on_channel(worker, epoch, corr, message).await;
+            }
+        }
+    }
+}

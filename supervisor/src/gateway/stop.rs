@@ -1,0 +1,115 @@
+//! The way down: stop or restart, in bounded time.
+
+use super::sd_notify::Notify;
+use super::start::{End, Refused};
+use super::Handles;
+use crate::events::GatewayEvent;
+use crate::exit_code;
+use crate::front::accept::Front;
+use crate::front::shared::Phase;
+use crate::journal::Journal;
+use std::os::unix::process::CommandExt;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// A stop that takes longer than this ends without the rest of the clean-up.
+const FORCED_AFTER: Duration = Duration::from_secs(5);
+/// What workers get of it to end by themselves.
+const WORKERS_WITHIN: Duration = Duration::from_secs(3);
+/// What a restart promises its clients.
+const RESTART_EXPECTED_MS: u64 = 1500;
+
+/// Waits for a signal or a planned restart.
+pub async fn until_told(handles: &Handles) -> End {
+    let watched = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::user_defined1()),
+        signal(SignalKind::user_defined2()),
+    );
+    let (Ok(mut term), Ok(mut int), Ok(mut usr1), Ok(mut usr2)) = watched else {
+        tracing::error!("signals cannot be received; stopping");
+        return End::Stopped;
+    };
+    loop {
+        let (name, restart) = tokio::select! {
+            _ = term.recv() => ("SIGTERM", false),
+            _ = int.recv() => ("SIGINT", false),
+            _ = next(&mut usr1) => ("SIGUSR1", true),
+            _ = next(&mut usr2) => ("SIGUSR2", true),
+            () = handles.restarts.due() => ("restart request", true),
+        };
+        tracing::info!("signal {name} received");
+        if !restart {
+            tracing::info!("received {name}; shutting down");
+            return End::Stopped;
+        }
+        if handles.config.current().view.commands.restart || name == "restart request" {
+            return End::Restart;
+        }
+        tracing::warn!("{name} restart ignored (not authorized; commands.restart=false or use gateway tool).");
+    }
+}
+
+async fn next(signal: &mut Signal) {
+    signal.recv().await;
+}
+
+/// Clients first, so that they ask for nothing more; then workers, then the journal.
+pub async fn stop(handles: &Handles, front: Front, end: &End, notify: &Notify) {
+    let restart = matches!(end, End::Restart);
+    if !restart {
+        notify.send("STOPPING=1");
+    }
+    force_after(restart);
+    handles.front.set_phase(Phase::Draining);
+    handles.scheduler.drain(true).await;
+    let (reason, restart_expected_ms) =
+        if restart { ("gateway restarting", Some(RESTART_EXPECTED_MS)) } else { ("gateway stopping", None) };
+    handles.front.fanout.emit(GatewayEvent::Shutdown { reason, restart_expected_ms });
+    if tokio::task::spawn_blocking(move || front.stop()).await.is_err() {
+        tracing::error!("the front did not end cleanly");
+    }
+    let left = handles.workers.stop_all(None, WORKERS_WITHIN).await;
+    for worker in left {
+        tracing::error!(%worker, "did not end in time");
+    }
+    if let Err(error) = handles.journal.close().await {
+        tracing::error!(%error, "journal not closed; the next start recovers");
+    }
+    tracing::info!("stopped");
+}
+
+/// Ends the process when the clean-up hangs: nothing that is accepted depends on it.
+fn force_after(restart: bool) {
+    let ended = std::thread::Builder::new().name("stop".into()).spawn(move || {
+        std::thread::sleep(FORCED_AFTER);
+        eprintln!("shutdown timed out; exiting without full cleanup");
+        std::process::exit(i32::from(if restart { exit_code::TEMPORARY } else { exit_code::OK }));
+    });
+    if let Err(error) = ended {
+        tracing::warn!(%error, "no thread to bound the stop");
+    }
+}
+
+/// Replaces this process by a new start of the same executable with the same arguments: same process id, for service
+/// managers and containers. Returns only when that failed.
+pub fn exec_again(service: bool, _log_level: Option<&str>) -> Refused {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next();
+    let executable = match std::env::current_exe() {
+        Ok(path) => path,
+        Err(error) => return failed(service, &error),
+    };
+    let mut command = std::process::Command::new(executable);
+    if let Some(name) = name {
+        command.arg0(name);
+    }
+    let error = command.args(arguments).exec();
+    failed(service, &error)
+}
+
+fn failed(service: bool, error: &std::io::Error) -> Refused {
+    let exit_code = if service { exit_code::TEMPORARY } else { exit_code::FAILURE };
+    Refused { message: format!("cannot start again: {error}"), exit_code }
+}

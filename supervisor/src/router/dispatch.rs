@@ -1,0 +1,434 @@
+//! Intake of the chat networks: who is let in, which agent and session it concerns, C1, the acknowledgement.
+//!
+//! ```text
+//! Inbound ─ access ─┬─ allowed ──── route ─ C1 queued ──── ack ─> scheduler
+//!                   ├─ stranger ─── C1 suppressed + code ─ ack
+//!                   ├─ not addressed: kept as context, C1 suppressed, ack
+//!                   └─ blocked ──── C1 suppressed ──────── ack
+//! ```
+//!
+//! One task per account keeps the order. Nothing is acknowledged before its C1.
+
+use super::access::{self, Access, CommandFacts, Mention};
+use super::group_history::GroupHistory;
+use super::pairing::{self, Knock, PairingStore};
+use super::route::{self, Arrival, Sub};
+use crate::config::{ConfigHandle, ConfigSnapshot};
+use crate::delivery::worker_of;
+use crate::journal::{AcceptInbound, Accepted, CursorUpdate, Disposition, Journal, JournalError, JournalHandle, NewInbound};
+use crate::scheduler::core::Core;
+use crate::scheduler::outcome::row_to;
+use crate::scheduler::shared::{now_ms, now_us};
+use crate::scheduler::stop_words::is_stop_request;
+use crate::scheduler::stored::StoredTurn;
+use crate::worker::Workers;
+use proto::view::{AccountView, PeerKind};
+use proto::wire::Id;
+use proto::wire::agent::{Origin, OriginKind, OutPart, RunInput, Target};
+use proto::wire::channel::{ChatKind, Cursor, InboundAck, InboundMsg, InboundNack, SupToChannel};
+use proto::wire::handshake::WorkerId;
+use serde_json::{Map, Value, json};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use tokio::sync::mpsc;
+
+/// Messages waiting for one account's intake; the link's credit holds the rest back in the worker.
+const INTAKE_MAX: usize = 256;
+/// When the worker offers a message again that could not be stored.
+const NACK_RETRY_MS: u32 = 5_000;
+/// What a sender is told whose run was stopped.
+const STOPPED_TEXT: &str = "⚙️ Agent was aborted.";
+
+/// Handle of all intakes, for the core's thread.
+#[derive(Clone)]
+pub struct Intake {
+    parts: Rc<Parts>,
+    accounts: Rc<RefCell<HashMap<String, mpsc::Sender<Item>>>>,
+}
+
+struct Parts {
+    config: ConfigHandle,
+    journal: JournalHandle,
+    workers: Workers,
+    core: Core,
+    pairing: PairingStore,
+}
+
+enum Item {
+    Message(Box<InboundMsg>),
+    Cursor(Cursor),
+}
+
+impl Intake {
+    pub fn new(core: Core, pairing: PairingStore) -> Self {
+        let shared = core.shared();
+        let (config, journal, workers) = (shared.config.clone(), shared.journal.clone(), shared.workers.clone());
+        Self { parts: Rc::new(Parts { config, journal, workers, core, pairing }), accounts: Rc::default() }
+    }
+
+    pub async fn message(&self, worker: &WorkerId, message: InboundMsg) {
+        self.tell(worker, Item::Message(Box::new(message))).await;
+    }
+
+    pub async fn cursor(&self, worker: &WorkerId, cursor: Cursor) {
+        self.tell(worker, Item::Cursor(cursor)).await;
+    }
+
+    async fn tell(&self, worker: &WorkerId, item: Item) {
+        let Some((channel, account)) = worker.account() else { return };
+        let items = self.account(channel, account);
+        if items.send(item).await.is_err() {
+            tracing::error!(%worker, "intake task is gone");
+        }
+    }
+
+    fn account(&self, channel: &str, account: &str) -> mpsc::Sender<Item> {
+        let key = format!("{channel}:{account}");
+        let mut accounts = self.accounts.borrow_mut();
+        if let Some(items) = accounts.get(&key) {
+            return items.clone();
+        }
+        let (items, mut inbox) = mpsc::channel(INTAKE_MAX);
+        accounts.insert(key.clone(), items.clone());
+        let mut task = AccountIntake {
+            parts: self.parts.clone(),
+            channel: channel.to_owned(),
+            account: account.to_owned(),
+            key,
+            history: GroupHistory::default(),
+        };
+        tokio::task::spawn_local(async move {
+            while let Some(item) = inbox.recv().await {
+                task.on_item(item).await;
+            }
+        });
+        items
+    }
+}
+
+/// One account's intake.
+struct AccountIntake {
+    parts: Rc<Parts>,
+    channel: String,
+    account: String,
+    /// `<channel>:<account>`
+    key: String,
+    history: GroupHistory,
+}
+
+/// A message that was let in, on its way to C1.
+struct Admitted {
+    agent: String,
+    session_key: String,
+    turn: StoredTurn,
+    disposition: Disposition,
+}
+
+impl AccountIntake {
+    async fn on_item(&mut self, item: Item) {
+        match item {
+            Item::Message(message) => self.on_message(*message).await,
+            Item::Cursor(cursor) => {
+                let update = CursorUpdate { account: self.key.clone(), scope: cursor.scope, value: cursor.value };
+                if let Err(error) = self.parts.journal.cursor_put(update).await {
+                    tracing::warn!(account = %self.key, %error, "position not stored; the network will repeat");
+                }
+            }
+        }
+    }
+
+    async fn on_message(&mut self, message: InboundMsg) {
+        let config = self.parts.config.current();
+        let channel = config.view.channels.get(&self.channel);
+        let view = channel.and_then(|channel| channel.accounts.get(&self.account)).cloned();
+        let allowed = self.access(&config, view.as_ref(), &message).await;
+        tracing::debug!(account = %self.key, ext_id = message.ext_id, ?allowed, "message at the door");
+        let admitted = self.admit(&config, view.as_ref(), &message, allowed);
+        let stop = admitted.disposition == Disposition::Queue
+            && admitted.turn.input.authorised
+            && is_stop_request(&message.text);
+        let disposition = if stop { Disposition::Suppress } else { admitted.disposition };
+        match self.commit(&message, &admitted, disposition).await {
+            Ok(Accepted::New { seq }) => {
+                proto::runtime::failpoint::hit("sv.c1.after");
+                self.acknowledge(&message);
+                self.after(&message, admitted, allowed, stop, seq).await;
+            }
+            Ok(Accepted::Duplicate(_) | Accepted::Replayed(_)) => self.acknowledge(&message),
+            Err(error) => self.refuse(&message, &error),
+        }
+    }
+
+    async fn access(&self, config: &ConfigSnapshot, view: Option<&AccountView>, message: &InboundMsg) -> Access {
+        let Some(view) = view else { return Access::Block(access::Reason::DmDisabled) };
+        if message.chat.kind == ChatKind::Direct {
+            let paired = self.paired().await;
+            return access::direct(view, &self.channel, &message.sender.id, &paired);
+        }
+        let (chat, topic) = (message.chat.id.as_str(), message.chat.thread.as_deref());
+        let access = access::group(Some(view), &self.channel, chat, topic, &message.sender.id);
+        let is_command = message.text.trim_start().starts_with('/');
+        let mention = Mention {
+            required: view.require_mention(chat, topic),
+            detectable: true,
+            mentioned: message.mentioned,
+            reply_to_bot: message.reply_to_bot,
+            authorised_command: is_command && self.may_command(config, view, message, true),
+            always: false,
+        };
+        access::group_message(access, mention)
+    }
+
+    async fn paired(&self) -> Vec<String> {
+        let (store, channel, account) = (self.parts.pairing.clone(), self.channel.clone(), self.account.clone());
+        let read = tokio::task::spawn_blocking(move || store.allowed(&channel, &account)).await;
+        match read {
+            Ok(Ok(list)) => list,
+            Ok(Err(error)) => {
+                tracing::error!(account = %self.key, %error, "approved senders cannot be read; treating everybody as a stranger");
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn may_command(&self, config: &ConfigSnapshot, view: &AccountView, message: &InboundMsg, allowed: bool) -> bool {
+        access::may_command(&config.view.commands, self.facts(view, message, allowed))
+    }
+
+    fn facts<'a>(&'a self, view: &'a AccountView, message: &'a InboundMsg, allowed: bool) -> CommandFacts<'a> {
+        CommandFacts {
+            channel: &self.channel,
+            sender: &message.sender.id,
+            allowed,
+            owner_only: false,
+            allow_from: &view.allow_from,
+        }
+    }
+
+    /// Routes the message and builds what the journal keeps of it.
+    fn admit(
+        &mut self,
+        config: &ConfigSnapshot,
+        view: Option<&AccountView>,
+        message: &InboundMsg,
+        allowed: Access,
+    ) -> Admitted {
+        let default = config.view.channels.get(&self.channel).map_or("default", |channel| &channel.default_account);
+        let direct = message.chat.kind == ChatKind::Direct;
+        let kind = match message.chat.kind {
+            ChatKind::Direct => PeerKind::Direct,
+            ChatKind::Group => PeerKind::Group,
+            ChatKind::Channel => PeerKind::Channel,
+        };
+        let arrival = Arrival {
+            channel: &self.channel,
+            account: &self.account,
+            default_account: default,
+            kind,
+            peer: if direct { &message.sender.id } else { &message.chat.id },
+            sub: match (direct, message.chat.thread.as_deref()) {
+                (false, Some(topic)) => Sub::Topic(topic),
+                _ => Sub::None,
+            },
+            parent: None,
+            guild: None,
+            team: None,
+            roles: &[],
+        };
+        let routed = route::route(&arrival, &config.view.agents, &config.view.bindings, &config.view.session);
+        if let Some(unknown) = &routed.unknown_agent {
+            tracing::warn!(agent = unknown, "a binding names an agent that does not exist; the default agent answers");
+        }
+        let in_ = matches!(allowed, Access::Allow(_));
+        let authorised = in_ && view.is_some_and(|view| self.may_command(config, view, message, true));
+        let owner = view.is_some_and(|view| access::is_owner(&config.view.commands, self.facts(view, message, in_)));
+        let history = if in_ && !direct { self.history.take(&message.chat.id) } else { Vec::new() };
+        let turn = self.turn(message, authorised, owner, history);
+        let disposition = if in_ { Disposition::Queue } else { Disposition::Suppress };
+        Admitted { agent: routed.agent, session_key: routed.session_key, turn, disposition }
+    }
+
+    fn turn(&self, message: &InboundMsg, authorised: bool, owner: bool, history: Vec<Value>) -> StoredTurn {
+        let target = self.target(message);
+        let direct = message.chat.kind == ChatKind::Direct;
+        StoredTurn {
+            input: RunInput {
+                text: message.text.clone(),
+                raw: message.text.clone(),
+                attachments: message.media.clone(),
+                ts_ms: message.ts_ms,
+                sender: Some(message.sender.clone()),
+                context_json: Some(context(message, history).to_string()),
+                authorised,
+                ..RunInput::default()
+            },
+            origin: Origin {
+                kind: OriginKind::Channel,
+                channel: self.channel.clone(),
+                account: Some(self.account.clone()),
+                chat: Some(message.chat.id.clone()),
+                thread: message.chat.thread.clone(),
+                chat_type: Some(if direct { "direct" } else { "group" }.to_owned()),
+                subject: message.chat.title.clone(),
+                owner,
+                was_mentioned: message.mentioned || message.reply_to_bot,
+                client: None,
+            },
+            deliver_to: Some(target),
+            lane: "main".to_owned(),
+            reply_to: (!direct).then(|| message.message_id.clone()),
+            ..StoredTurn::default()
+        }
+    }
+
+    fn target(&self, message: &InboundMsg) -> Target {
+        Target {
+            channel: self.channel.clone(),
+            account: self.account.clone(),
+            chat: message.chat.id.clone(),
+            thread: message.chat.thread.clone(),
+        }
+    }
+
+    /// C1.
+    async fn commit(
+        &self,
+        message: &InboundMsg,
+        admitted: &Admitted,
+        disposition: Disposition,
+    ) -> Result<Accepted, JournalError> {
+        let cursor = message.cursor.as_ref().map(|cursor| CursorUpdate {
+            account: self.key.clone(),
+            scope: cursor.scope.clone(),
+            value: cursor.value.clone(),
+        });
+        let inbound = NewInbound {
+            account: self.key.clone(),
+            ext_id: message.ext_id.clone(),
+            chat: message.chat.id.clone(),
+            session_key: admitted.session_key.clone(),
+            agent: admitted.agent.clone(),
+            client_run_id: None,
+            recv_us: now_us(),
+            net_ts_us: message.ts_ms.checked_mul(1000),
+            body: if disposition == Disposition::Queue { admitted.turn.encode() } else { Vec::new() },
+            raw_hash: None,
+            disposition,
+        };
+        proto::runtime::failpoint::hit("sv.in.before_c1");
+        self.parts.journal.accept_inbound(AcceptInbound { inbound, cursor, dedupe: None }).await
+    }
+
+    fn acknowledge(&self, message: &InboundMsg) {
+        let ack = SupToChannel::InboundAck(InboundAck { ext_ids: vec![message.ext_id.clone()] });
+        if let Err(refusal) = self.parts.workers.try_send(&worker_of(&self.key), ack) {
+            tracing::info!(account = %self.key, %refusal, "acknowledgement not delivered; the network will repeat");
+        }
+    }
+
+    fn refuse(&self, message: &InboundMsg, error: &JournalError) {
+        tracing::error!(account = %self.key, %error, "message not stored; it stays with the network");
+        let nack = InboundNack { ext_id: message.ext_id.clone(), why: error.to_string(), retry_ms: NACK_RETRY_MS };
+        if let Err(refusal) = self.parts.workers.try_send(&worker_of(&self.key), SupToChannel::InboundNack(nack)) {
+            tracing::info!(account = %self.key, %refusal, "refusal not delivered");
+        }
+    }
+
+    /// What follows from a message that is stored now.
+    async fn after(&mut self, message: &InboundMsg, admitted: Admitted, allowed: Access, stop: bool, seq: i64) {
+        match allowed {
+            Access::Allow(_) if stop => self.stop(message, &admitted).await,
+            Access::Allow(_) => self.queue(seq).await,
+            Access::Challenge => self.challenge(message).await,
+            Access::NotAddressed => self.history.keep(&message.chat.id, message),
+            Access::Block(_) => {}
+        }
+    }
+
+    async fn queue(&self, seq: i64) {
+        match self.parts.journal.inbound(seq).await {
+            Ok(Some(row)) => self.parts.core.queued(row).await,
+            Ok(None) => tracing::error!(seq, "a stored message is gone"),
+            Err(error) => tracing::error!(seq, %error, "a stored message waits for the next start"),
+        }
+    }
+
+    async fn stop(&self, message: &InboundMsg, admitted: &Admitted) {
+        self.parts.core.abort_session(&admitted.session_key, "stop-command").await;
+        self.note(message, STOPPED_TEXT).await;
+    }
+
+    /// A stranger wrote: one code per request.
+    async fn challenge(&self, message: &InboundMsg) {
+        let (store, channel, account) = (self.parts.pairing.clone(), self.channel.clone(), self.account.clone());
+        let sender = message.sender.id.clone();
+        let mut meta = BTreeMap::from([("accountId".to_owned(), account.clone())]);
+        meta.extend(message.sender.name.clone().map(|name| ("name".to_owned(), name)));
+        meta.extend(message.sender.username.clone().map(|name| ("username".to_owned(), name)));
+        let knock =
+            tokio::task::spawn_blocking(move || store.knock(&channel, &account, &sender, meta, now_ms())).await;
+        match knock {
+            Ok(Ok(Knock::Created { code })) => {
+                let id_line = pairing::id_line(&title(&self.channel), &message.sender.id);
+                let text = pairing::challenge_text(&self.channel, &id_line, &code);
+                self.note(message, &text).await;
+            }
+            Ok(Ok(Knock::Known { .. } | Knock::Full)) | Err(_) => {}
+            Ok(Err(error)) => tracing::error!(account = %self.key, %error, "pairing request not stored"),
+        }
+    }
+
+    /// A line of ours to the chat that the message came from. The same message never makes two of it.
+    async fn note(&self, message: &InboundMsg, text: &str) {
+        let origin = crate::journal::outbox::origin_of(&self.key, &message.ext_id);
+        let part = OutPart { text: text.to_owned(), ..OutPart::default() };
+        let row = row_to(&origin, None, &self.target(message), &part, None, now_us());
+        match self.parts.journal.add_outbox(vec![row]).await {
+            Ok(_) => self.parts.core.shared().delivery.wake(&self.key),
+            Err(error) => tracing::error!(account = %self.key, %error, "note not stored"),
+        }
+    }
+}
+
+/// `telegram` → `Telegram`.
+fn title(channel: &str) -> String {
+    let mut letters = channel.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// What the model may read of where the message comes from; untrusted.
+fn context(message: &InboundMsg, history: Vec<Value>) -> Value {
+    let mut context = Map::new();
+    let direct = message.chat.kind == ChatKind::Direct;
+    let mut conversation = Map::new();
+    if !direct {
+        let label = message.chat.title.clone().unwrap_or_else(|| message.chat.id.clone());
+        conversation.insert("message_id".to_owned(), json!(message.message_id));
+        conversation.insert("sender_id".to_owned(), json!(message.sender.id));
+        conversation.insert("conversation_label".to_owned(), json!(label));
+        conversation.insert("is_group_chat".to_owned(), json!(true));
+        conversation.insert("was_mentioned".to_owned(), json!(message.mentioned));
+        let sender = &message.sender;
+        let label = sender.name.clone().or_else(|| sender.username.clone()).unwrap_or_else(|| sender.id.clone());
+        context.insert("sender".to_owned(), json!({"label": label, "name": sender.name, "username": sender.username}));
+    }
+    if let Some(reply) = &message.reply_to {
+        conversation.insert("has_reply_context".to_owned(), json!(true));
+        context.insert("reply".to_owned(), json!({"sender_label": reply.sender, "body": reply.text}));
+    }
+    if let Some(from) = &message.forwarded_from {
+        conversation.insert("has_forwarded_context".to_owned(), json!(true));
+        context.insert("forwarded".to_owned(), json!({"from": from}));
+    }
+    if !history.is_empty() {
+        conversation.insert("history_count".to_owned(), json!(history.len()));
+        context.insert("history".to_owned(), Value::Array(history));
+    }
+    if !conversation.is_empty() {
+        context.insert("conversation".to_owned(), Value::Object(conversation));
+    }
+    Value::Object(context)
+}
+

@@ -1,0 +1,210 @@
+//! From a worker's `RunFinal` to what the journal keeps and what clients are told. Pure.
+
+use super::{RunOutcome, stored::StoredRun};
+use crate::delivery::classes;
+use crate::journal::{FinishRun, InboundEnd, NewOutbox, RunState, UsageDelta};
+use proto::wire::agent::{OutPart, RunError, RunFinal, RunStatus, Target};
+use proto::wire::channel::OutboundItem;
+use proto::wire::{Id, decode_payload, encode_payload};
+use serde_json::Value;
+
+/// An answer that could not be delivered for this long is of no use any more (1 h).
+pub const OUTBOX_TTL_US: i64 = 3600 * 1_000_000;
+/// Time that a channel worker has for one delivery.
+const SEND_DEADLINE_MS: u64 = 60_000;
+
+/// What clients are told.
+pub fn outcome_of(run_id: &str, run: &RunFinal) -> RunOutcome {
+    let mut payloads: Vec<String> = run.parts.iter().map(|part| part.text.clone()).collect();
+    payloads.retain(|text| !text.is_empty());
+    if payloads.is_empty() && !run.text.is_empty() {
+        payloads.push(run.text.clone());
+    }
+    RunOutcome {
+        run_id: run_id.to_owned(),
+        status: run.status,
+        text: run.text.clone(),
+        payloads,
+        error: run.error.clone(),
+        stop_reason: run.stop_reason.clone(),
+        usage: run.usage.clone(),
+        meta: serde_json::from_str(&run.meta_json).unwrap_or(Value::Null),
+        started_ms: run.started_ms,
+        ended_ms: run.ended_ms,
+    }
+}
+
+/// The outcome of a run that ended in an earlier life of the gateway, from its journal row.
+pub fn stored_outcome(run_id: &str, outcome: &[u8]) -> Option<RunOutcome> {
+    decode_payload::<RunFinal>(0, outcome).ok().map(|run| outcome_of(run_id, &run))
+}
+
+fn state_of(status: RunStatus) -> RunState {
+    match status {
+        RunStatus::Ok => RunState::Final,
+        RunStatus::Error => RunState::Failed,
+        RunStatus::Aborted => RunState::Cancelled,
+        RunStatus::Timeout => RunState::TimedOut,
+    }
+}
+
+/// One outbox row. The same run and part always give the same row.
+pub fn outbox_row(run_id: &Id, spec: &StoredRun, part: &OutPart, now_us: i64) -> Option<NewOutbox> {
+    let to = part.to.as_ref().or(spec.deliver_to.as_ref())?;
+    if part.text.trim().is_empty() && part.media.is_empty() {
+        return None;
+    }
+    Some(row_to(run_id, Some(*run_id), to, part, spec.reply_to.as_deref(), now_us))
+}
+
+/// A row for any origin (a run, or the message that a note answers).
+pub fn row_to(
+    origin: &Id,
+    run_id: Option<Id>,
+    to: &Target,
+    part: &OutPart,
+    reply_to: Option<&str>,
+    now_us: i64,
+) -> NewOutbox {
+    let out_id = Id::derived(origin, "part", part.part);
+    let class = classes::send_class(&to.channel);
+    let item = OutboundItem {
+        out_id,
+        chat: to.chat.clone(),
+        thread: to.thread.clone(),
+        text: part.text.clone(),
+        media: part.media.clone(),
+        reply_to: part.reply_to.clone().or_else(|| reply_to.map(str::to_owned)),
+        idem_key: out_id.to_string(),
+        prior: None,
+        two_phase: classes::two_phase(&to.channel),
+        maybe_dup: false,
+        deadline_ms: SEND_DEADLINE_MS,
+    };
+    NewOutbox {
+        out_id,
+        run_id,
+        part: part.part,
+        account: format!("{}:{}", to.channel, to.account),
+        chat: chat_key(to),
+        body: encode_payload(&item),
+        idem_key: item.idem_key.clone(),
+        class,
+        on_unknown: classes::on_unknown(&to.channel),
+        prior_ext: None,
+        created_us: now_us,
+        expires_us: now_us + OUTBOX_TTL_US,
+    }
+}
+
+/// Order is kept within a chat and its thread.
+pub fn chat_key(to: &Target) -> String {
+    match &to.thread {
+        Some(thread) => format!("{}#{thread}", to.chat),
+        None => to.chat.clone(),
+    }
+}
+
+/// Everything that the end of a run commits.
+pub fn finish(
+    run_id: Id,
+    agent_id: &str,
+    spec: &StoredRun,
+    run: &RunFinal,
+    day: String,
+    now_us: i64,
+) -> FinishRun {
+    let usage = &run.usage;
+    let used = usage.input + usage.output + usage.cache_read + usage.cache_write > 0;
+    FinishRun {
+        run_id,
+        state: state_of(run.status),
+        ended_us: now_us,
+        outcome: encode_payload(run),
+        outbox: run.parts.iter().filter_map(|part| outbox_row(&run_id, spec, part, now_us)).collect(),
+        inbound: InboundEnd::Done,
+        session: run.session.clone(),
+        usage: used.then(|| UsageDelta {
+            day,
+            agent: agent_id.to_owned(),
+            provider: usage.provider.clone(),
+            model: usage.model.clone(),
+            input: usage.input,
+            output: usage.output,
+            cache_read: usage.cache_read,
+            cache_write: usage.cache_write,
+            cost_micros: usage.cost_micros,
+        }),
+    }
+}
+
+/// A run that ends without its worker (aborted while it waited, poisoned, too old, worker not startable).
+pub fn ended_here(
+    run_id: Id,
+    attempt: u32,
+    status: RunStatus,
+    kind: &str,
+    text: &str,
+    now_ms: i64,
+) -> RunFinal {
+    let failed = status == RunStatus::Error;
+    RunFinal {
+        run_id,
+        attempt,
+        status,
+        error: failed.then(|| RunError {
+            kind: kind.to_owned(),
+            message: text.to_owned(),
+            ..RunError::default()
+        }),
+        stop_reason: (!failed).then(|| kind.to_owned()),
+        parts: if failed {
+            // Numbered behind everything that the worker may have said.
+            vec![OutPart { part: NOTE_PART, text: text.to_owned(), ..OutPart::default() }]
+        } else {
+            Vec::new()
+        },
+        started_ms: now_ms,
+        ended_ms: now_ms,
+        ..RunFinal::default()
+    }
+}
+
+/// Part number of the one note that the supervisor itself may add to a run.
+const NOTE_PART: u32 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_without_parts_still_has_its_text_as_payload() {
+        let run = RunFinal { text: "hello".into(), ..RunFinal::default() };
+        assert_eq!(outcome_of("r", &run).payloads, ["hello"]);
+    }
+
+    #[test]
+    fn the_same_part_makes_the_same_row_and_an_empty_one_makes_none() {
+        let spec = StoredRun {
+            deliver_to: Some(Target {
+                channel: "telegram".into(),
+                account: "default".into(),
+                chat: "7".into(),
+                thread: None,
+            }),
+            ..StoredRun::default()
+        };
+        let run_id = Id([1; 16]);
+        let part = OutPart { part: 0, text: "hi".into(), ..OutPart::default() };
+        let (first, second) = (outbox_row(&run_id, &spec, &part, 5), outbox_row(&run_id, &spec, &part, 9));
+        assert_eq!(first.unwrap().out_id, second.unwrap().out_id);
+        assert!(outbox_row(&run_id, &spec, &OutPart::default(), 5).is_none());
+    }
+
+    #[test]
+    fn a_stored_outcome_reads_back() {
+        let run = RunFinal { text: "x".into(), status: RunStatus::Timeout, ..RunFinal::default() };
+        let outcome = stored_outcome("r", &encode_payload(&run)).unwrap();
+        assert_eq!((outcome.text.as_str(), outcome.status), ("x", RunStatus::Timeout));
+    }
+}

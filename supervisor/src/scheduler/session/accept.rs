@@ -1,0 +1,202 @@
+//! Intake of one session: C1 for requests, the queue for everything.
+
+use super::Session;
+use crate::journal::{
+    AcceptInbound, Accepted, DedupeClaim, DedupeRow, Disposition, InboundRow, Journal, NewInbound, RunRow,
+};
+use crate::scheduler::outcome::stored_outcome;
+use crate::scheduler::pending::{Grouping, Pending};
+use crate::scheduler::publish::Publisher;
+use crate::scheduler::queue::settings::{Overrides, resolve};
+use crate::scheduler::queue::{Action, Activity, Arrival, Kind, Settings};
+use crate::scheduler::stored::StoredTurn;
+use crate::scheduler::{Refusal, RunOutcome, SubmitStatus, Submitted, TurnRequest, shared};
+use proto::wire::Id;
+use proto::wire::agent::{Origin, OriginKind, RunInput, RunOverrides};
+use std::sync::Arc;
+
+impl Session {
+    /// C1, then the queue. `Ok` means durable.
+    pub(super) async fn submit(&mut self, request: TurnRequest) -> Result<Submitted, Refusal> {
+        if self.shared.draining() {
+            return Err(Refusal::Draining);
+        }
+        let turn = StoredTurn::of(&request);
+        let now_us = self.shared.now_us();
+        let accept = AcceptInbound {
+            inbound: NewInbound {
+                account: "rpc".to_owned(),
+                ext_id: Id::now().to_string(),
+                chat: self.key.to_string(),
+                session_key: self.key.to_string(),
+                agent: self.agent_id.to_string(),
+                client_run_id: Some(request.idempotency_key.clone()),
+                recv_us: now_us,
+                net_ts_us: None,
+                body: turn.encode(),
+                raw_hash: None,
+                disposition: Disposition::Queue,
+            },
+            cursor: None,
+            dedupe: Some(DedupeClaim {
+                method: request.method.to_owned(),
+                key: request.idempotency_key.clone(),
+                req_hash: None,
+                now_us,
+            }),
+        };
+        match self.shared.journal.accept_inbound(accept).await {
+            Ok(Accepted::New { seq }) => Ok(self.accepted(seq, turn, &request).await),
+            Ok(Accepted::Replayed(row)) => self.replayed(&request.idempotency_key, row).await,
+            Ok(Accepted::Duplicate(row)) => Ok(self.known(&row.client_run_id.unwrap_or_default())),
+            Err(error) => Err(Refusal::Journal(error.to_string())),
+        }
+    }
+
+    async fn accepted(&mut self, seq: i64, turn: StoredTurn, request: &TurnRequest) -> Submitted {
+        let run_id = request.idempotency_key.clone();
+        let progress = self.shared.runs.borrow_mut().open(&run_id, &self.key);
+        let grouping =
+            if request.origin.kind == OriginKind::Chat { Grouping::ByMode } else { Grouping::Alone };
+        let busy = !self.is_idle();
+        let follower = progress.subscribe();
+        let waited = busy && grouping == Grouping::ByMode;
+        let status = if busy { SubmitStatus::Queued } else { SubmitStatus::Started };
+        let answer = Submitted { run_id, status, accepted_ms: self.shared.now_ms(), progress: follower };
+        self.push(Pending { seq, turn, waited, progress: Some(progress) }, grouping).await;
+        answer
+    }
+
+    pub(super) fn publisher(&self, run_id: &str) -> Publisher {
+        Publisher::new(self.shared.fanout.clone(), run_id, &self.key, &self.agent_id, shared::now_ms)
+    }
+
+    /// The key is known: answer from memory, else from the journal.
+    async fn replayed(&mut self, key: &str, row: DedupeRow) -> Result<Submitted, Refusal> {
+        if self.shared.runs.borrow().follow(key).is_none()
+            && let Some(outcome) = self.outcome_from_journal(key, &row).await?
+        {
+            let outcome = Arc::new(outcome);
+            let mut runs = self.shared.runs.borrow_mut();
+            runs.open(key, &self.key);
+            runs.end(key, &outcome);
+        }
+        Ok(self.known(key))
+    }
+
+    async fn outcome_from_journal(&self, key: &str, row: &DedupeRow) -> Result<Option<RunOutcome>, Refusal> {
+        let refused = |error: crate::journal::JournalError| Refusal::Journal(error.to_string());
+        if let Some(stored) = &row.res {
+            return Ok(stored_outcome(key, stored));
+        }
+        let journal = &self.shared.journal;
+        let mut run = journal.run_by_client_id(key.to_owned()).await.map_err(refused)?;
+        if run.is_none()
+            && let Some(seq) = row.inbound_seq
+            && let Some(inbound) = journal.inbound(seq).await.map_err(refused)?
+            && let Some(run_id) = inbound.run_id
+        {
+            run = journal.run(run_id).await.map_err(refused)?;
+        }
+        Ok(run.filter(|run| run.state.ended()).and_then(|run| stored_outcome(key, &run.outcome?)))
+    }
+
+    fn known(&self, key: &str) -> Submitted {
+        let progress = self.shared.runs.borrow_mut().open(key, &self.key).subscribe();
+        let done = progress.borrow().outcome.is_some();
+        let status = if done { SubmitStatus::Done } else { SubmitStatus::InFlight };
+        Submitted { run_id: key.to_owned(), status, accepted_ms: self.shared.now_ms(), progress }
+    }
+
+    /// A message whose C1 is committed: from a network, or from before a restart.
+    pub(super) async fn enqueue_row(&mut self, row: InboundRow) {
+        let Some(turn) = StoredTurn::decode(&row.body) else {
+            tracing::error!(seq = row.seq, session = %self.key, "stored message cannot be read; it stays in the journal");
+            return;
+        };
+        let own_id = Some(turn.client_run_id.as_str()).filter(|id| !id.is_empty());
+        let progress = own_id.map(|id| self.shared.runs.borrow_mut().open(id, &self.key));
+        let grouping = match turn.origin.kind {
+            OriginKind::Chat | OriginKind::Channel => Grouping::ByMode,
+            OriginKind::Agent | OriginKind::Http | OriginKind::System => Grouping::Alone,
+        };
+        self.push(Pending { seq: row.seq, turn, waited: !self.is_idle(), progress }, grouping).await;
+    }
+
+    pub(super) fn resume(&mut self, row: RunRow) {
+        self.shared.runs.borrow_mut().open(&row.client_run_id, &self.key);
+        self.resuming.push_back(row);
+    }
+
+    fn queue_settings(&self, channel: &str) -> Settings {
+        let config = self.shared.config.current();
+        resolve(Overrides::default(), Overrides::default(), channel, None, &config.view.messages.queue)
+    }
+
+    /// Puts a message where it waits for its turn.
+    async fn push(&mut self, pending: Pending, grouping: Grouping) {
+        if grouping == Grouping::Alone {
+            self.solo.push_back(pending);
+            return;
+        }
+        let activity = match &self.active {
+            Some(active) if active.epoch().is_some() => Activity::Streaming,
+            Some(_) => Activity::Busy,
+            None if self.taken.is_some() || !self.solo.is_empty() => Activity::Busy,
+            None => Activity::Idle,
+        };
+        let settings = self.queue_settings(&pending.turn.origin.channel);
+        let item = pending.into_item();
+        let arrival = self.queue.arrive(item, Kind::Message, activity, settings, self.shared.now());
+        self.arrived(arrival).await;
+    }
+
+    async fn arrived(&mut self, arrival: Arrival<Pending>) {
+        let mut dropped = arrival.dropped;
+        match arrival.action {
+            Action::Run(item) => self.solo.push_back(item.payload),
+            Action::Queued => {}
+            Action::Steer { item, also_queued } => self.steer(item, also_queued).await,
+            Action::Interrupt => self.stop_active("interrupt").await,
+            Action::Duplicate(item) | Action::Rejected(item) | Action::DroppedHeartbeat(item) => {
+                dropped.push(item)
+            }
+        }
+        self.close_waiting();
+        self.drop_items(dropped).await;
+    }
+
+    /// Messages that wait are closed under their own ids: their turn will run under another.
+    fn close_waiting(&self) {
+        if let Some(item) = self.queue.items().last()
+            && item.payload.waited
+            && item.payload.turn.origin.kind == OriginKind::Chat
+        {
+            self.publisher(&item.payload.turn.client_run_id).queued();
+        }
+    }
+
+    /// A turn without a message: the waiting system events are its prompt.
+    pub(super) async fn wake_turn(&mut self) {
+        let key = format!("wake-{}", Id::now());
+        let request = TurnRequest {
+            method: "wake",
+            idempotency_key: key,
+            agent_id: self.agent_id.to_string(),
+            session_key: self.key.to_string(),
+            input: RunInput {
+                text: "Look at the system events above and act on them.".to_owned(),
+                ts_ms: self.shared.now_ms(),
+                ..RunInput::default()
+            },
+            overrides: RunOverrides::default(),
+            origin: Origin { kind: OriginKind::System, channel: "webchat".to_owned(), ..Origin::default() },
+            deliver_to: None,
+            timeout_ms: None,
+            lane: "main".to_owned(),
+        };
+        if let Err(error) = self.submit(request).await {
+            tracing::warn!(session = %self.key, %error, "wake-up not accepted");
+        }
+    }
+}

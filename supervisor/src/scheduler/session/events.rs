@@ -1,0 +1,165 @@
+//! What the agent worker says about the active run, and the run's end (C8).
+
+use super::Session;
+use crate::events::GatewayEvent;
+use crate::journal::{Finished, Journal, RunState};
+use crate::scheduler::active::{Active, Phase};
+use crate::scheduler::{RunOutcome, outcome, shared};
+use proto::wire::Id;
+use proto::wire::agent::{AgentToSup, Block, Delta, FinalAck, RunFinal, SessionRow, SupToAgent};
+use std::sync::Arc;
+use tokio::time::{Duration, Instant};
+
+/// Pause before the end of a run is offered to a journal that could not take it.
+const END_RETRY_MS: u64 = 1_000;
+
+impl Session {
+    pub(super) async fn on_agent(&mut self, message: AgentToSup) {
+        match message {
+            AgentToSup::RunStarted(started) => {
+                if let Some(active) = self.active_run(started.run_id) {
+                    active.publisher.set_session_id(&started.session_id);
+                    active.update(|progress| progress.started_ms = Some(started.started_ms));
+                }
+            }
+            AgentToSup::Delta(delta) => self.on_delta(&delta).await,
+            AgentToSup::RunEvent(event) => {
+                if let Some(active) = self.active_run(event.run_id) {
+                    active.publisher.run_event(&event);
+                }
+            }
+            AgentToSup::Block(block) => self.on_block(block).await,
+            AgentToSup::RunFinal(run) => self.on_final(run).await,
+            AgentToSup::RunStep(_)
+            | AgentToSup::SessionChanged(_)
+            | AgentToSup::MessageAppended(_)
+            | AgentToSup::Steered(_)
+            | AgentToSup::RpcResult(_) => {}
+        }
+    }
+
+    fn active_run(&mut self, run_id: Id) -> Option<&mut Active> {
+        self.active.as_mut().filter(|active| active.run_id == run_id)
+    }
+
+    async fn on_delta(&mut self, delta: &Delta) {
+        let Some(active) = self.active_run(delta.run_id) else { return };
+        if !active.publisher.delta(delta) {
+            return;
+        }
+        let text = active.publisher.text();
+        active.update(|progress| progress.text = text.clone());
+        if !active.spec.draft || delta.message > 0 {
+            return;
+        }
+        let run_id = active.run_id;
+        let Some(to) = active.spec.deliver_to.clone() else { return };
+        let reply_to = active.spec.reply_to.clone();
+        let out_id = match active.draft {
+            Some(out_id) => out_id,
+            None => {
+                let out_id = Id::derived(&run_id, "part", 0);
+                active.draft = Some(out_id);
+                self.shared.delivery.draft_open(&to, out_id, run_id, reply_to).await;
+                out_id
+            }
+        };
+        self.shared.delivery.draft_update(&to, out_id, &text);
+    }
+
+    async fn on_block(&mut self, block: Block) {
+        let now_us = self.shared.now_us();
+        let Some(active) = self.active_run(block.run_id) else { return };
+        let Some(row) = outcome::outbox_row(&active.run_id, &active.spec, &block.out, now_us) else { return };
+        let account = row.account.clone();
+        // A block that the journal cannot take now comes again with the run's end.
+        match self.shared.journal.add_outbox(vec![row]).await {
+            Ok(_new) => self.shared.delivery.wake(&account),
+            Err(error) => tracing::warn!(session = %self.key, %error, "block not stored"),
+        }
+    }
+
+    async fn on_final(&mut self, run: RunFinal) {
+        let Some(active) = self.active_run(run.run_id) else {
+            // It was ended before (a repeated final, or one that came after the time-out).
+            self.acknowledge(run.run_id);
+            return;
+        };
+        if !matches!(active.phase, Phase::Ending(_)) {
+            self.end(run).await;
+        }
+    }
+
+    fn acknowledge(&self, run_id: Id) {
+        let ack = SupToAgent::FinalAck(FinalAck { run_id });
+        if let Err(refusal) = self.shared.workers.try_send(&self.worker(), ack) {
+            tracing::debug!(session = %self.key, %refusal, "final not acknowledged; it will be offered again");
+        }
+    }
+
+    /// C8, then everyone is told: the worker, the clients, the chat.
+    pub(super) async fn end(&mut self, run: RunFinal) {
+        let now_us = self.shared.now_us();
+        let Some(active) = &mut self.active else { return };
+        let run_id = active.run_id;
+        let finish = outcome::finish(run_id, &self.agent_id, &active.spec, &run, shared::today(), now_us);
+        proto::runtime::failpoint::hit("sv.c8.before");
+        let finished = match self.shared.journal.finish_run(finish).await {
+            Ok(finished) => finished,
+            Err(error) if !error.retryable() => {
+                tracing::error!(run = %run_id, %error, "the end of a run was refused");
+                Finished {
+                    inserted: Vec::new(),
+                    already: true,
+                    state: RunState::Final,
+                    drafts_left: Vec::new(),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(run = %run_id, %error, "the end of a run waits for the journal");
+                active.phase = Phase::Ending(Box::new(run));
+                self.retry_at = Some(Instant::now() + Duration::from_millis(END_RETRY_MS));
+                return;
+            }
+        };
+        proto::runtime::failpoint::hit("sv.c8.after");
+        let Some(mut active) = self.active.take() else { return };
+        self.typing_at = None;
+        if active.from_queue {
+            self.queue.settle(true, self.shared.now());
+        }
+        self.shared.owners.borrow_mut().remove(&run_id);
+        if active.epoch().is_some() {
+            self.acknowledge(run_id);
+        }
+        if run.command {
+            active.publisher.command_reply(&run);
+        } else {
+            active.publisher.end(&run);
+        }
+        self.tell_followers(&active, &run);
+        active.answer_abort_waiters();
+        if let Some(row) = &run.session {
+            self.tell_session(row, &active.spec.client_run_id);
+        }
+        self.shared.delivery.finished(active.spec.deliver_to.as_ref(), finished.drafts_left);
+    }
+
+    fn tell_followers(&self, active: &Active, run: &RunFinal) {
+        let mut runs = self.shared.runs.borrow_mut();
+        for id in &active.client_ids {
+            let outcome: Arc<RunOutcome> = outcome::outcome_of(id, run).into();
+            runs.end(id, &outcome);
+        }
+    }
+
+    fn tell_session(&self, row: &SessionRow, run_id: &str) {
+        self.shared.fanout.emit(GatewayEvent::SessionChanged {
+            session_key: row.key.clone(),
+            agent_id: row.agent_id.clone(),
+            reason: "turn".to_owned(),
+            run_id: Some(run_id.to_owned()),
+            row: serde_json::from_str(&row.entry_json).unwrap_or_default(),
+        });
+    }
+}

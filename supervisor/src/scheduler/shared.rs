@@ -1,0 +1,87 @@
+//! What all sessions share. Lives on the core's thread; no cell is borrowed across an `await`.
+
+use super::lane_gate::LaneGate;
+use super::runs::RunTable;
+use super::{ActiveRun, SchedulerStatus};
+use crate::config::ConfigHandle;
+use crate::delivery::Delivery;
+use crate::front::fanout::Fanout;
+use crate::journal::JournalHandle;
+use crate::worker::Workers;
+use proto::wire::Id;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+pub struct Shared {
+    pub config: ConfigHandle,
+    pub journal: JournalHandle,
+    pub workers: Workers,
+    pub fanout: Fanout,
+    pub delivery: Delivery,
+    pub lanes: Rc<LaneGate>,
+    pub runs: RefCell<RunTable>,
+    /// Session of each run that a worker has.
+    pub owners: RefCell<HashMap<Id, String>>,
+    pub board: RefCell<Board>,
+    pub draining: Cell<bool>,
+}
+
+impl Shared {
+    pub fn now_ms(&self) -> i64 {
+        now_ms()
+    }
+
+    /// Milliseconds since the epoch, for the pure rules.
+    pub fn now(&self) -> u64 {
+        u64::try_from(now_ms()).unwrap_or_default()
+    }
+
+    pub fn now_us(&self) -> i64 {
+        now_us()
+    }
+
+    pub fn draining(&self) -> bool {
+        self.draining.get()
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub fn now_ms() -> i64 {
+    now_us() / 1000
+}
+
+/// Microseconds since the Unix epoch.
+pub fn now_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Today in the host's time zone, `YYYY-MM-DD`.
+pub fn today() -> String {
+    jiff::Zoned::now().strftime("%Y-%m-%d").to_string()
+}
+
+/// What each session does, for `status`: written by the sessions, read without asking them.
+#[derive(Default)]
+pub struct Board {
+    rows: BTreeMap<String, (Option<ActiveRun>, usize)>,
+}
+
+impl Board {
+    pub fn post(&mut self, session_key: &str, active: Option<ActiveRun>, queued: usize) {
+        if active.is_none() && queued == 0 {
+            self.rows.remove(session_key);
+        } else {
+            self.rows.insert(session_key.to_owned(), (active, queued));
+        }
+    }
+
+    pub fn status(&self, draining: bool) -> SchedulerStatus {
+        SchedulerStatus {
+            active: self.rows.values().filter_map(|(active, _)| active.clone()).collect(),
+            queued: self.rows.values().map(|(_, queued)| queued).sum(),
+            draining,
+        }
+    }
+}

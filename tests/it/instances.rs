@@ -1,0 +1,78 @@
+//! One gateway per state directory and port; several side by side when they share nothing.
+
+use harness::executables;
+use harness::gateway::{TestGateway, free_port};
+use harness::ws_client::WsClient;
+use std::process::{Command, Output, Stdio};
+
+fn second(gateway: &TestGateway, port: u16) -> Command {
+    let mut command = Command::new(executables::openclaw());
+    command
+        .args(["gateway", "--port", &port.to_string()])
+        .env_clear()
+        .env("HOME", gateway.home.path())
+        .env("OPENCLAW_STATE_DIR", gateway.state_dir())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test]
+async fn a_second_gateway_on_the_state_dir_is_refused_with_the_owner() {
+    let gateway = TestGateway::start().await;
+    let output = second(&gateway, free_port()).output().expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    let owner = format!("pid {}", gateway.pid());
+    assert!(text.contains("gateway already running") && text.contains(&owner), "{text}");
+    assert!(text.contains(&format!("another gateway instance: {owner}, port {}", gateway.port)), "{text}");
+    WsClient::cli(gateway.port, 4).await.chat("main", "still there?").await;
+}
+
+#[tokio::test]
+async fn a_taken_port_is_refused_by_name() {
+    let first = TestGateway::start().await;
+    let mut other = TestGateway::builder().port(first.port).without_waiting().start().await;
+    let status = other.wait_exit();
+    assert_eq!(status.code(), Some(1));
+    let wanted = format!("another gateway instance is already listening on ws://127.0.0.1:{}", first.port);
+    assert!(other.log().contains(&wanted), "{}", other.log());
+}
+
+#[tokio::test]
+async fn of_twenty_started_at_once_one_remains() {
+    let gateway = TestGateway::start().await;
+    let port = gateway.port;
+    let mut starts: Vec<_> = (0..20).map(|_| second(&gateway, port).spawn().expect("starts")).collect();
+    for start in &mut starts {
+        let status = start.wait().expect("ends");
+        assert_eq!(status.code(), Some(1));
+    }
+    WsClient::cli(gateway.port, 4).await.chat("main", "hello").await;
+}
+
+#[tokio::test]
+async fn two_gateways_with_nothing_in_common_run_side_by_side() {
+    let (first, second) = (TestGateway::start().await, TestGateway::start().await);
+    for gateway in [&first, &second] {
+        WsClient::cli(gateway.port, 4).await.chat("main", "hello").await;
+    }
+}
+
+#[tokio::test]
+async fn a_shared_workspace_is_refused_by_name() {
+    let first = TestGateway::start().await;
+    let workspace = first.workspace().display().to_string();
+    let mut other = TestGateway::builder()
+        .config(serde_json::json!({"agents": {"defaults": {"workspace": workspace}}}))
+        .without_waiting()
+        .start()
+        .await;
+    assert!(!other.wait_exit().success());
+    assert!(other.log().contains(&format!("workspace {workspace} is in use by another gateway")), "{}", other.log());
+}
