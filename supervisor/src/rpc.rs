@@ -3,16 +3,21 @@
 //!
 //! Not here: sockets, and what runs, sessions or channels do with a call.
 
+pub mod agent;
+pub mod chat;
 pub mod device;
+pub mod forward;
 pub mod health;
 pub mod params;
 pub mod presence;
 pub mod subscribe;
+pub mod turns;
+pub mod workers;
 pub mod write_budget;
 
 use crate::front::caller::Caller;
 use crate::front::frame::Body;
-use crate::front::scope::{ADMIN, PAIRING, READ, Role};
+use crate::front::scope::{ADMIN, PAIRING, READ, Role, WRITE};
 use crate::gateway::Handles;
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
@@ -123,6 +128,17 @@ use Access::{Hello, Scope};
 /// All methods. The scopes are those of the later release where the two differ.
 pub static TABLE: &[Method] = &[
     method!("health", Hello, Front, Anew, health::health),
+    method!("agent", Scope(WRITE), Core, OncePerKey, agent::agent),
+    method!("agent.wait", Scope(WRITE), Core, Anew, agent::wait),
+    method!("chat.send", Scope(WRITE), Core, OncePerKey, chat::send),
+    method!("chat.abort", Scope(WRITE), Core, Anew, chat::abort),
+    method!("chat.history", Scope(READ), Agent, Anew, chat::history),
+    method!("chat.startup", Scope(READ), Agent, Anew, chat::startup),
+    method!("chat.inject", Scope(ADMIN), Agent, Anew, chat::inject),
+    method!("workers.list", Scope(READ), Core, Anew, workers::list),
+    method!("system.info", Scope(READ), Core, Anew, workers::info),
+    method!("gateway.restart", Scope(ADMIN), Core, Anew, workers::restart),
+    method!("gateway.drain", Scope(ADMIN), Core, Anew, workers::drain),
     method!("system-presence", Scope(READ), Front, Anew, presence::list),
     method!("system-event", Scope(ADMIN), Front, Anew, presence::system_event),
     method!("sessions.subscribe", Scope(READ), Front, Anew, subscribe::sessions),

@@ -36,7 +36,8 @@ fn rows_of(agent: &str, store: &Path) -> Vec<SessionRow> {
     if !std::fs::metadata(store).is_ok_and(|meta| meta.len() <= STORE_BYTES_MAX) {
         return Vec::new();
     }
-    let parsed: Option<Value> = std::fs::read(store).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let parsed: Option<Value> =
+        std::fs::read(store).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let Some(Value::Object(entries)) = parsed else {
         tracing::warn!(store = %store.display(), "session store cannot be read; its agent repairs or reports it");
         return Vec::new();
@@ -59,10 +60,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sessions = dir.path().join("main/sessions");
         std::fs::create_dir_all(&sessions).unwrap();
-        std::fs::write(sessions.join("sessions.json"), r#"{"agent:main:Main":{"sessionId":"s","updatedAt":7},"bad":3}"#)
-            .unwrap();
+        std::fs::write(
+            sessions.join("sessions.json"),
+            r#"{"agent:main:Main":{"sessionId":"s","updatedAt":7},"bad":3}"#,
+        )
+        .unwrap();
         let rows = super::all_rows(dir.path());
         assert_eq!(rows.len(), 1);
-        assert_eq!((rows[0].key.as_str(), rows[0].session_id.as_str(), rows[0].updated_ms), ("agent:main:main", "s", 7));
+        assert_eq!(
+            (rows[0].key.as_str(), rows[0].session_id.as_str(), rows[0].updated_ms),
+            ("agent:main:main", "s", 7)
+        );
     }
 }

@@ -19,7 +19,10 @@ async fn a_chat_message_is_answered_and_written_down() {
     assert_eq!(roles, ["user", "assistant"], "asked on final, history shows the turn: {history}");
 
     let sessions = client.call("sessions.list", json!({})).await.expect("sessions");
-    assert!(sessions["sessions"].as_array().expect("rows").iter().any(|row| row["key"] == "agent:main:main"), "{sessions}");
+    assert!(
+        sessions["sessions"].as_array().expect("rows").iter().any(|row| row["key"] == "agent:main:main"),
+        "{sessions}"
+    );
     let dir = gateway.state_dir().join("agents/main/sessions");
     let transcripts: Vec<_> = std::fs::read_dir(&dir)
         .expect("sessions directory")
@@ -65,7 +68,10 @@ async fn deltas_come_before_the_final_and_run_events_are_numbered_without_gaps()
     assert_eq!(streams.first().map(String::as_str), Some("lifecycle:start"));
     assert_eq!(streams.last().map(String::as_str), Some("lifecycle:end"));
     let tool: Vec<&String> = streams.iter().filter(|stream| stream.starts_with("tool:")).collect();
-    assert!(tool.contains(&&"tool:start".to_owned()) && tool.contains(&&"tool:result".to_owned()), "{streams:?}");
+    assert!(
+        tool.contains(&&"tool:start".to_owned()) && tool.contains(&&"tool:result".to_owned()),
+        "{streams:?}"
+    );
     assert!(chat_text(&end).contains("out-of-the-tool"), "{end}");
 }
 
@@ -110,7 +116,8 @@ async fn an_aborted_run_keeps_its_partial_answer() {
     let params = json!({"sessionKey": "main", "message": "run: sleep 30", "idempotencyKey": "long"});
     client.call("chat.send", params).await.expect("accepted");
     client.event_where("agent", |payload| payload["data"]["phase"] == "start").await;
-    let answer = client.call("chat.abort", json!({"sessionKey": "main", "runId": "long"})).await.expect("abort");
+    let answer =
+        client.call("chat.abort", json!({"sessionKey": "main", "runId": "long"})).await.expect("abort");
     assert_eq!((answer["aborted"].as_bool(), answer["runIds"][0].as_str()), (Some(true), Some("long")));
     let end = client.chat_end("long").await;
     assert_eq!(end["state"], "aborted", "{end}");

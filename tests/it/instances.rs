@@ -74,5 +74,9 @@ async fn a_shared_workspace_is_refused_by_name() {
         .start()
         .await;
     assert!(!other.wait_exit().success());
-    assert!(other.log().contains(&format!("workspace {workspace} is in use by another gateway")), "{}", other.log());
+    assert!(
+        other.log().contains(&format!("workspace {workspace} is in use by another gateway")),
+        "{}",
+        other.log()
+    );
 }

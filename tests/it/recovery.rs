@@ -14,7 +14,12 @@ fn kill9(pid: u32) {
 
 /// A gateway whose model streams slowly enough to be interrupted.
 async fn slow_gateway() -> (TestGateway, ModelServer) {
-    let reply = Reply { text: "one two three four five six seven eight nine ten".to_owned(), chunk_chars: 2, delay_ms: 20, ..Reply::default() };
+    let reply = Reply {
+        text: "one two three four five six seven eight nine ten".to_owned(),
+        chunk_chars: 2,
+        delay_ms: 20,
+        ..Reply::default()
+    };
     let model = ModelServer::start(Script { otherwise: reply, ..Script::default() }).await;
     let gateway = TestGateway::builder().config(model_config(&model)).start().await;
     (gateway, model)
@@ -77,7 +82,8 @@ async fn a_gateway_killed_in_mid_stream_answers_after_its_restart() {
     })
     .await;
     assert_eq!(messages.len(), 2, "{messages:#?}");
-    let waited = client.call("agent.wait", json!({"runId": "k", "timeoutMs": 20_000})).await.expect("known run");
+    let waited =
+        client.call("agent.wait", json!({"runId": "k", "timeoutMs": 20_000})).await.expect("known run");
     assert_eq!(waited["status"], "ok", "{waited}");
 }
 

@@ -64,7 +64,11 @@ impl Args {
                 params.insert(key.to_owned(), Value::String(value));
             }
         }
-        let limit = if self.timeout == 0 { Duration::from_secs(7 * 24 * 3600) } else { Duration::from_secs(self.timeout) };
+        let limit = if self.timeout == 0 {
+            Duration::from_secs(7 * 24 * 3600)
+        } else {
+            Duration::from_secs(self.timeout)
+        };
         let answer = invocation.client()?.call("agent", &params, limit + ANSWER_ROOM)?;
         if self.json {
             output::json(&answer)?;

@@ -98,7 +98,9 @@ fn account_line(label: &str, account: &Value) -> String {
             facts.push(format!("{name}:{value}"));
         }
     }
-    if let Some(bot) = account.pointer("/probe/bot/username").or(account.get("identity")).and_then(Value::as_str) {
+    if let Some(bot) =
+        account.pointer("/probe/bot/username").or(account.get("identity")).and_then(Value::as_str)
+    {
         facts.push(format!("bot:@{}", bot.trim_start_matches('@')));
     }
     match account.pointer("/probe/ok").and_then(Value::as_bool) {
@@ -115,7 +117,10 @@ fn list(invocation: &Invocation, as_json: bool) -> Result<u8, Failure> {
     let config = super::config::read_file(invocation)?;
     let view = proto::view::ConfigView::from_value(&config.resolved);
     let accounts = view.channels.iter().flat_map(|(id, channel)| {
-        channel.accounts.iter().map(move |(account, row)| (id.clone(), account.clone(), channel.enabled && row.enabled))
+        channel
+            .accounts
+            .iter()
+            .map(move |(account, row)| (id.clone(), account.clone(), channel.enabled && row.enabled))
     });
     if as_json {
         let rows: Vec<Value> = accounts

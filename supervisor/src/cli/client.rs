@@ -46,8 +46,9 @@ pub struct Client {
 impl Client {
     pub fn connect(paths: &Paths) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(paths.control_socket()).map_err(|_| ClientError::NotRunning)?;
-        let token = std::fs::read_to_string(paths.control_token_file())
-            .map_err(|error| ClientError::Refused(format!("{}: {error}", paths.control_token_file().display())))?;
+        let token = std::fs::read_to_string(paths.control_token_file()).map_err(|error| {
+            ClientError::Refused(format!("{}: {error}", paths.control_token_file().display()))
+        })?;
         let mut client = Self { stream, decoder: FrameDecoder::default(), next_corr: 0, pid: 0 };
         let hello = CtlHello {
             token: token.trim().to_owned(),
@@ -98,7 +99,12 @@ impl Client {
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(ClientError::Closed),
                 Ok(count) => self.decoder.feed(chunk.get(..count).unwrap_or_default()),
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) =>
+                {
                     return Err(ClientError::TimedOut(whole.as_millis()));
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -138,7 +144,11 @@ impl Client {
     }
 
     /// Streams events until `each` says to stop or the gateway ends.
-    pub fn follow(&mut self, events: &[&str], mut each: impl FnMut(CtlEvent) -> bool) -> Result<(), ClientError> {
+    pub fn follow(
+        &mut self,
+        events: &[&str],
+        mut each: impl FnMut(CtlEvent) -> bool,
+    ) -> Result<(), ClientError> {
         let events = events.iter().map(|&event| event.to_owned()).collect();
         self.send(&CtlRequest::Follow(CtlFollow { events }))?;
         /// A silent gateway is a fine gateway: only its end ends this.

@@ -2,9 +2,9 @@
 
 use super::invocation::{Failure, Invocation};
 use super::{health, output, status};
-use crate::exit_code;
 use crate::config::Secret;
 use crate::config::startup::Overrides;
+use crate::exit_code;
 use crate::gateway::start::Options;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -136,7 +136,10 @@ impl Args {
                 let parsed = <MethodCall as clap::Parser>::try_parse_from(
                     std::iter::once("openclaw gateway".to_owned()).chain(words),
                 );
-                parsed.map_err(|error| Failure::with_code(error.to_string(), exit_code::FAILURE))?.call.run(invocation)
+                parsed
+                    .map_err(|error| Failure::with_code(error.to_string(), exit_code::FAILURE))?
+                    .call
+                    .run(invocation)
             }
         }
     }
@@ -144,11 +147,25 @@ impl Args {
 
 impl RunArgs {
     /// Checks the flags and runs the gateway until it is told to stop.
-    pub fn start(self, invocation: &Invocation, welcome: Option<fn(&crate::config::startup::StartPlan)>) -> Result<u8, Failure> {
-        one_of(self.ws_log.as_deref(), &["auto", "full", "compact"], "Invalid --ws-log (use \"auto\", \"full\", \"compact\")")?;
-        one_of(self.tailscale.as_deref(), &["off", "serve", "funnel"], "Invalid --tailscale (use \"off\", \"serve\", or \"funnel\")")?;
+    pub fn start(
+        self,
+        invocation: &Invocation,
+        welcome: Option<fn(&crate::config::startup::StartPlan)>,
+    ) -> Result<u8, Failure> {
+        one_of(
+            self.ws_log.as_deref(),
+            &["auto", "full", "compact"],
+            "Invalid --ws-log (use \"auto\", \"full\", \"compact\")",
+        )?;
+        one_of(
+            self.tailscale.as_deref(),
+            &["off", "serve", "funnel"],
+            "Invalid --tailscale (use \"off\", \"serve\", or \"funnel\")",
+        )?;
         if self.tailscale.as_deref().is_some_and(|mode| mode != "off") {
-            return Err(Failure::new("--tailscale serve and funnel are not built; run `tailscale serve` beside the gateway"));
+            return Err(Failure::new(
+                "--tailscale serve and funnel are not built; run `tailscale serve` beside the gateway",
+            ));
         }
         let password = match (&self.password, &self.password_file) {
             (None, Some(path)) => {
@@ -211,7 +228,8 @@ impl CallArgs {
     /// hash of the config that they replace.
     fn params(&self, client: &mut super::client::Client, timeout: Duration) -> Result<Value, Failure> {
         if let Some(text) = &self.params {
-            return serde_json::from_str(text).map_err(|error| Failure::new(format!("--params is not JSON: {error}")));
+            return serde_json::from_str(text)
+                .map_err(|error| Failure::new(format!("--params is not JSON: {error}")));
         }
         if !matches!(self.method.as_str(), "config.apply" | "config.patch" | "config.set") {
             return Ok(json!({}));
@@ -236,7 +254,11 @@ fn usage_cost(invocation: &Invocation, days: u32, as_json: bool) -> Result<u8, F
     }
     let rows = usage["daily"].as_array().into_iter().flatten().map(|day| {
         let cost = day["totalCost"].as_f64().unwrap_or_default();
-        vec![output::text(day, "/date").to_owned(), output::number(day, "/totalTokens").to_string(), format!("${cost:.4}")]
+        vec![
+            output::text(day, "/date").to_owned(),
+            output::number(day, "/totalTokens").to_string(),
+            format!("${cost:.4}"),
+        ]
     });
     output::line(&output::table(&["Day", "Tokens", "Cost"], rows.collect()))?;
     tracing::debug!(took = ?asked.elapsed(), "usage read");

@@ -54,12 +54,17 @@ impl Args {
 
     fn print(&self, tail: &Value, first: bool) -> Result<(), Failure> {
         if self.json && first {
-            let meta = json!({"type": "meta", "file": tail["file"], "cursor": tail["cursor"], "size": tail["size"]});
+            let meta =
+                json!({"type": "meta", "file": tail["file"], "cursor": tail["cursor"], "size": tail["size"]});
             output::line(&meta.to_string())?;
         }
         if tail["truncated"] == true {
             let notice = "Log tail truncated (increase --max-bytes).";
-            let shown = if self.json { json!({"type": "notice", "message": notice}).to_string() } else { notice.to_owned() };
+            let shown = if self.json {
+                json!({"type": "notice", "message": notice}).to_string()
+            } else {
+                notice.to_owned()
+            };
             output::line(&shown)?;
         }
         for line in tail["lines"].as_array().into_iter().flatten().filter_map(Value::as_str) {

@@ -34,14 +34,18 @@ struct Row {
 
 impl Args {
     pub fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
-        let as_json = matches!(self.command, Some(Command::List { json: true } | Command::Status { json: true }));
+        let as_json =
+            matches!(self.command, Some(Command::List { json: true } | Command::Status { json: true }));
         let config = super::config::read_file(invocation)?;
         let rows = rows(&config.resolved);
         if as_json {
-            let models: Vec<Value> = rows.iter().map(|row| json!({"key": row.key, "tags": row.tags})).collect();
+            let models: Vec<Value> =
+                rows.iter().map(|row| json!({"key": row.key, "tags": row.tags})).collect();
             output::json(&json!({"count": models.len(), "models": models}))?;
         } else if rows.is_empty() {
-            output::line("No model configured. `openclaw up` chooses one; `openclaw config set agents.defaults.model.primary <provider/model>` sets it.")?;
+            output::line(
+                "No model configured. `openclaw up` chooses one; `openclaw config set agents.defaults.model.primary <provider/model>` sets it.",
+            )?;
         } else {
             let rows = rows.into_iter().map(|row| vec![row.key, row.tags.join(", ")]).collect();
             output::line(&output::table(&["Model", "Used as"], rows))?;
@@ -89,7 +93,8 @@ mod tests {
             "agents": {"defaults": {"model": {"primary": "a/x", "fallbacks": ["b/y"]}}, "list": [{"id": "s", "model": "a/x"}]},
             "models": {"providers": {"b": {"models": [{"id": "y"}]}}},
         }));
-        let shown: Vec<String> = rows.iter().map(|row| format!("{}: {}", row.key, row.tags.join(","))).collect();
+        let shown: Vec<String> =
+            rows.iter().map(|row| format!("{}: {}", row.key, row.tags.join(","))).collect();
         assert_eq!(shown, ["a/x: default,agent:s", "b/y: fallback#1,configured"]);
     }
 }

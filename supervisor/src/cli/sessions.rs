@@ -71,8 +71,14 @@ impl Args {
             return Ok(exit_code::OK);
         }
         let rows = rows.into_iter().map(|(updated, _, key, entry)| {
-            let tokens = entry["totalTokens"].as_i64().map_or_else(|| "-".to_owned(), |tokens| tokens.to_string());
-            vec![key, format!("{} ago", output::age(updated, now)), output::text(&entry, "/model").to_owned(), tokens]
+            let tokens =
+                entry["totalTokens"].as_i64().map_or_else(|| "-".to_owned(), |tokens| tokens.to_string());
+            vec![
+                key,
+                format!("{} ago", output::age(updated, now)),
+                output::text(&entry, "/model").to_owned(),
+                tokens,
+            ]
         });
         output::line(&output::table(&["Key", "Age", "Model", "Tokens"], rows.collect()))?;
         Ok(exit_code::OK)
@@ -87,7 +93,9 @@ fn stores(agents: &Path) -> Vec<(String, PathBuf)> {
         .into_iter()
         .flatten()
         .flatten()
-        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path().join("sessions/sessions.json")))
+        .map(|entry| {
+            (entry.file_name().to_string_lossy().into_owned(), entry.path().join("sessions/sessions.json"))
+        })
         .filter(|(_, path)| path.is_file())
         .collect();
     found.sort();

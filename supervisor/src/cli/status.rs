@@ -87,7 +87,11 @@ fn problems(picture: &Picture) -> Vec<String> {
         let state = text(worker, "/state");
         if !matches!(state, "ready" | "idle" | "starting" | "disabled" | "stopped" | "draining") {
             let why = text(worker, "/why");
-            found.push(format!("{}: {state}{}{why}", text(worker, "/id"), if why.is_empty() { "" } else { " – " }));
+            found.push(format!(
+                "{}: {state}{}{why}",
+                text(worker, "/id"),
+                if why.is_empty() { "" } else { " – " }
+            ));
         }
     }
     found
@@ -143,7 +147,10 @@ fn show(invocation: &Invocation, picture: &Picture, degraded: &[String]) -> Resu
         vec!["State".to_owned(), invocation.paths.state_dir.display().to_string()],
     ];
     output::line(&output::table(&[], rows))?;
-    output::line(&output::table(&["Worker", "State", "PID", "Memory", "Restarts", "Since"], worker_rows(picture)))?;
+    output::line(&output::table(
+        &["Worker", "State", "PID", "Memory", "Restarts", "Since"],
+        worker_rows(picture),
+    ))?;
     if degraded.is_empty() {
         output::line("All well. `openclaw logs --follow` shows what happens.")?;
     }
@@ -153,7 +160,11 @@ fn show(invocation: &Invocation, picture: &Picture, degraded: &[String]) -> Resu
 fn config_row(info: &Value) -> String {
     let state = text(info, "/config/state");
     let unbuilt = info.pointer("/config/unbuilt").and_then(Value::as_array).map_or(0, Vec::len);
-    let note = if unbuilt == 0 { String::new() } else { format!(" · {unbuilt} keys accepted but not built yet (see doctor)") };
+    let note = if unbuilt == 0 {
+        String::new()
+    } else {
+        format!(" · {unbuilt} keys accepted but not built yet (see doctor)")
+    };
     format!("{state} · {}{note}", text(info, "/config/path"))
 }
 

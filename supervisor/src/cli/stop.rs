@@ -45,7 +45,9 @@ impl StopArgs {
         pidfd_send_signal(&process, Signal::TERM)
             .map_err(|error| Failure::new(format!("cannot stop the gateway (pid {pid}): {error}")))?;
         if !ended(&process, STOP_TIMEOUT) {
-            return Err(Failure::new(format!("the gateway (pid {pid}) has not ended within {STOP_TIMEOUT:?}")));
+            return Err(Failure::new(format!(
+                "the gateway (pid {pid}) has not ended within {STOP_TIMEOUT:?}"
+            )));
         }
         output::line(&format!("Gateway stopped (pid {pid})."))?;
         Ok(exit_code::OK)

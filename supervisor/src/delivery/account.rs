@@ -7,13 +7,13 @@
 
 use super::worker_of;
 use crate::journal::{
-    Draft, Journal, JournalError, OutboxRow, SendOutcome as Outcome, JournalHandle, WireKind,
+    Draft, Journal, JournalError, JournalHandle, OutboxRow, SendOutcome as Outcome, WireKind,
 };
 use crate::scheduler::shared::{now_ms, now_us};
 use crate::worker::Workers;
 use proto::wire::channel::{
-    ChannelToSup, DraftDiscard, DraftOpen, OutboundItem, Placed, Reconcile, SendOutcome, SendResult, SendStarted,
-    SupToChannel,
+    ChannelToSup, DraftDiscard, DraftOpen, OutboundItem, Placed, Reconcile, SendOutcome, SendResult,
+    SendStarted, SupToChannel,
 };
 use proto::wire::control::{Done, LinkControl};
 use proto::wire::{Id, WireError, decode_payload};
@@ -91,7 +91,9 @@ impl AccountTask {
             }
             AccountCommand::Gone => self.on_gone().await,
             AccountCommand::Worker { epoch, corr, message } => self.on_worker(epoch, corr, *message).await,
-            AccountCommand::OpenDraft { draft, thread, reply_to } => self.open_draft(draft, thread, reply_to).await,
+            AccountCommand::OpenDraft { draft, thread, reply_to } => {
+                self.open_draft(draft, thread, reply_to).await
+            }
             AccountCommand::Discard(draft) => self.discard(draft).await,
         }
     }
@@ -302,7 +304,9 @@ impl AccountTask {
     async fn discard(&mut self, draft: Draft) {
         self.drafts.remove(&draft.out_id);
         let gone = DraftDiscard { out_id: draft.out_id, chat: draft.chat, ext_id: draft.ext_id };
-        if let Err(refusal) = self.workers.try_send(&worker_of(&self.account), SupToChannel::DraftDiscard(gone)) {
+        if let Err(refusal) =
+            self.workers.try_send(&worker_of(&self.account), SupToChannel::DraftDiscard(gone))
+        {
             tracing::info!(account = %self.account, %refusal, at = now_ms(), "an empty placeholder stays");
         }
         if let Err(error) = self.journal.draft_gone(draft.out_id).await {

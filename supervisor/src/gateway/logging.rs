@@ -51,7 +51,9 @@ pub fn start(logging: &Logging, file: PathBuf, level: Option<&str>) -> std::io::
     let sink = open(&file)?;
     let (lines, inbox) = sync_channel(QUEUE_LINES_MAX);
     let (path, bytes_max) = (file.clone(), logging.max_file_bytes);
-    std::thread::Builder::new().name("log".into()).spawn(move || write_lines(&inbox, sink, &path, bytes_max))?;
+    std::thread::Builder::new()
+        .name("log".into())
+        .spawn(move || write_lines(&inbox, sink, &path, bytes_max))?;
     let file_level = proto::runtime::telemetry::level(level.unwrap_or(logging.level.name()));
     let console_level = proto::runtime::telemetry::level(level.unwrap_or(logging.console_level.name()));
     let layer = Lines {
@@ -62,7 +64,8 @@ pub fn start(logging: &Logging, file: PathBuf, level: Option<&str>) -> std::io::
     };
     let max = file_level.max(console_level);
     // A second start in one process (tests) keeps the first subscriber.
-    let _set = Registry::default().with(layer.with_filter(proto::runtime::telemetry::targets(max))).try_init();
+    let _set =
+        Registry::default().with(layer.with_filter(proto::runtime::telemetry::targets(max))).try_init();
     Ok(Log { lines, file })
 }
 
@@ -183,11 +186,18 @@ impl<S: Subscriber> Layer<S> for Lines {
 fn subsystem(target: &str) -> &str {
     let mut parts = target.split("::");
     let first = parts.next().unwrap_or(target);
-    let name = if matches!(first, "openclaw" | "supervisor") { parts.next().unwrap_or("gateway") } else { first };
+    let name =
+        if matches!(first, "openclaw" | "supervisor") { parts.next().unwrap_or("gateway") } else { first };
     if matches!(name, "gateway" | "main" | "cli") { "gateway" } else { name }
 }
 
-fn json_line(time: &str, level: tracing::Level, subsystem: &str, message: &str, rest: Map<String, Value>) -> String {
+fn json_line(
+    time: &str,
+    level: tracing::Level,
+    subsystem: &str,
+    message: &str,
+    rest: Map<String, Value>,
+) -> String {
     let id = match level {
         tracing::Level::TRACE => 1,
         tracing::Level::DEBUG => 2,

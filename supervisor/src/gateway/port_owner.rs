@@ -16,7 +16,8 @@ pub fn of(port: u16) -> Option<Owner> {
     let processes = fs::read_dir("/proc").ok()?.flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find_map(|pid| {
         let holds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().any(|fd| {
-            fs::read_link(fd.path()).is_ok_and(|target| wanted.iter().any(|socket| target.as_os_str() == socket.as_str()))
+            fs::read_link(fd.path())
+                .is_ok_and(|target| wanted.iter().any(|socket| target.as_os_str() == socket.as_str()))
         });
         holds.then(|| Owner { pid, command: command(pid) })
     })

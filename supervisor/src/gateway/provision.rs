@@ -9,7 +9,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// Variables of the gateway that a tool of an agent may see.
-const TOOL_ENV: [&str; 10] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM", "TMPDIR"];
+const TOOL_ENV: [&str; 10] =
+    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM", "TMPDIR"];
 /// Channels for which an adapter exists.
 const BUILT_CHANNELS: [&str; 1] = ["telegram"];
 /// Positions that a network's adapter keeps.
@@ -41,7 +42,8 @@ impl Provisioner {
             let id = WorkerId::agent(&agent.id);
             self.spec(&config, id, self.agent.clone(), agent.id == default)
         });
-        let accounts = config.view.channels.iter().filter(|(name, _)| BUILT_CHANNELS.contains(&name.as_str()));
+        let accounts =
+            config.view.channels.iter().filter(|(name, _)| BUILT_CHANNELS.contains(&name.as_str()));
         let channels = accounts.flat_map(|(name, channel)| {
             channel.active().map(|(account, _)| WorkerId::channel(name, account)).collect::<Vec<_>>()
         });
@@ -49,7 +51,13 @@ impl Provisioner {
         agents.chain(channels).collect()
     }
 
-    fn spec(&self, config: &ConfigSnapshot, id: WorkerId, binary: Arc<Binary>, keep_warm: bool) -> WorkerSpec {
+    fn spec(
+        &self,
+        config: &ConfigSnapshot,
+        id: WorkerId,
+        binary: Arc<Binary>,
+        keep_warm: bool,
+    ) -> WorkerSpec {
         let (config_json, secrets) = worker_config(config, &id);
         let mut hasher = DefaultHasher::new();
         config_json.hash(&mut hasher);
@@ -77,7 +85,11 @@ impl Provisioner {
     }
 }
 
-async fn provide(config: &ConfigHandle, journal: &JournalHandle, worker: &WorkerId) -> Result<Provision, String> {
+async fn provide(
+    config: &ConfigHandle,
+    journal: &JournalHandle,
+    worker: &WorkerId,
+) -> Result<Provision, String> {
     let snapshot = config.current();
     let paths = config.paths();
     let (config_json, secrets) = worker_config(&snapshot, worker);
@@ -94,7 +106,8 @@ async fn provide(config: &ConfigHandle, journal: &JournalHandle, worker: &Worker
             }
         }
     }
-    let tool_env = snapshot.env().iter().filter(|(name, _)| TOOL_ENV.contains(name) || name.starts_with("LC_"));
+    let tool_env =
+        snapshot.env().iter().filter(|(name, _)| TOOL_ENV.contains(name) || name.starts_with("LC_"));
     Ok(Provision {
         config: WorkerConfig {
             config_json,

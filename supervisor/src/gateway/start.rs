@@ -103,18 +103,21 @@ fn refused(message: impl Into<String>, exit_code: u8) -> Refused {
 
 fn prepare(options: Options, process_env: Environment, paths: Paths) -> Result<Prepared, Refused> {
     let notify = Notify::new(&process_env);
-    lock::create_private_dir(&paths.state_dir)
-        .map_err(|error| refused(format!("state directory {}: {error}", paths.state_dir.display()), exit_code::FAILURE))?;
-    let instance = lock::lock_instance(&paths.state_dir).map_err(|error| lock_refusal(&error, options.service))?;
+    lock::create_private_dir(&paths.state_dir).map_err(|error| {
+        refused(format!("state directory {}: {error}", paths.state_dir.display()), exit_code::FAILURE)
+    })?;
+    let instance =
+        lock::lock_instance(&paths.state_dir).map_err(|error| lock_refusal(&error, options.service))?;
     let cwd = std::env::current_dir().ok().filter(|_| !options.service);
     let state_dir_given = process_env.get("OPENCLAW_STATE_DIR").is_some();
     let runtime_dir = process_env.get("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
-    let level = options.log_level.clone().or_else(|| process_env.get("OPENCLAW_LOG_LEVEL").map(str::to_owned));
+    let level =
+        options.log_level.clone().or_else(|| process_env.get("OPENCLAW_LOG_LEVEL").map(str::to_owned));
     let env = crate::config::handle::load_env(process_env, &paths, cwd.as_deref());
     let policy = StartPolicy { service: options.service, use_last_good: options.use_last_good };
     let bad_config = if options.service { exit_code::CONFIG } else { exit_code::FAILURE };
-    let config =
-        ConfigHandle::start(paths.clone(), env, policy).map_err(|error| refused(error.to_string(), bad_config))?;
+    let config = ConfigHandle::start(paths.clone(), env, policy)
+        .map_err(|error| refused(error.to_string(), bad_config))?;
     let snapshot = config.current();
     let file = logging::file_of(&snapshot.logging, &paths.logs_dir(), |text| paths.expand(text));
     let log = logging::start(&snapshot.logging, file, level.as_deref())
@@ -126,7 +129,9 @@ fn prepare(options: Options, process_env: Environment, paths: Paths) -> Result<P
         let text = refusal.log.as_ref().map_or_else(String::new, |text| format!("{text}\n"));
         refused(format!("{text}{}", refusal.message), refusal.exit_code(options.service))
     })?;
-    for warning in snapshot.file.findings.warnings.iter().map(ToString::to_string).chain(plan.warnings.clone()) {
+    for warning in
+        snapshot.file.findings.warnings.iter().map(ToString::to_string).chain(plan.warnings.clone())
+    {
         tracing::warn!("{warning}");
     }
     save_token(&config, &plan.auth);
@@ -224,11 +229,13 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     }
     let recovered = journal.recover(now_us()).await.map_err(|error| fatal(error.to_string()))?;
     let listeners = bind(&plan, &options)?;
-    let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(plan.port, |a| a.port());
+    let port =
+        listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(plan.port, |a| a.port());
     let boot_id = Id::now();
     note_owner(&locks, &paths, port, &boot_id);
 
-    let (workers, events) = start_workers(&paths, &journal, boot_id).map_err(|error| fatal(error.to_string()))?;
+    let (workers, events) =
+        start_workers(&paths, &journal, boot_id).map_err(|error| fatal(error.to_string()))?;
     let about = Arc::new(About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -244,8 +251,8 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
         log_file: log.file.clone(),
     };
     let settings = watch::Sender::new(Arc::new(settings(&config, &plan, &options)));
-    let (front, fanned) =
-        FrontShared::open(front_paths, settings.subscribe(), &about).map_err(|error| fatal(error.to_string()))?;
+    let (front, fanned) = FrontShared::open(front_paths, settings.subscribe(), &about)
+        .map_err(|error| fatal(error.to_string()))?;
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
     let pairing = PairingStore::new(&paths.credentials_dir);
     let handles = Handles {
@@ -261,14 +268,19 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     };
     let core = build_core(&handles);
     tokio::task::spawn_local(core.clone().serve(inbox));
-    let pump = Pump { core: core.clone(), intake: Intake::new(core.clone(), pairing), board: handles.channels.clone() };
+    let pump = Pump {
+        core: core.clone(),
+        intake: Intake::new(core.clone(), pairing),
+        board: handles.channels.clone(),
+    };
     tokio::task::spawn_local(pump.run(events));
     crate::session_import::run(&handles).await;
 
     let control = Control::open(&paths).map_err(|error| fatal(error.to_string()))?;
     let front = Front::start(handles.clone(), listeners, Some(control), fanned)
         .map_err(|error| fatal(error.to_string()))?;
-    let provisioner = Provisioner::new(config.clone(), journal.clone()).map_err(|error| fatal(error.to_string()))?;
+    let provisioner =
+        Provisioner::new(config.clone(), journal.clone()).map_err(|error| fatal(error.to_string()))?;
     workers.apply(provisioner.specs());
     resume(&core, recovered).await;
     config.mark_good("start", now_ms());
@@ -375,7 +387,8 @@ async fn resume(core: &Core, recovered: crate::journal::Recovered) {
         tracing::warn!(run = %run.run_id, session = run.session_key, "run was too old to go on with");
     }
     if !recovered.clean {
-        let (runs, queued) = (recovered.interrupted.len() + recovered.pending.len(), recovered.queued_sessions.len());
+        let (runs, queued) =
+            (recovered.interrupted.len() + recovered.pending.len(), recovered.queued_sessions.len());
         tracing::info!(runs, queued, "the last stop was not orderly; going on where it ended");
     }
     if let Err(error) = core.resume(recovered).await {

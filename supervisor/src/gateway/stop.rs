@@ -1,8 +1,8 @@
 //! The way down: stop or restart, in bounded time.
 
+use super::Handles;
 use super::sd_notify::Notify;
 use super::start::{End, Refused};
-use super::Handles;
 use crate::events::GatewayEvent;
 use crate::exit_code;
 use crate::front::accept::Front;
@@ -47,7 +47,9 @@ pub async fn until_told(handles: &Handles) -> End {
         if handles.config.current().view.commands.restart || name == "restart request" {
             return End::Restart;
         }
-        tracing::warn!("{name} restart ignored (not authorized; commands.restart=false or use gateway tool).");
+        tracing::warn!(
+            "{name} restart ignored (not authorized; commands.restart=false or use gateway tool)."
+        );
     }
 }
 

@@ -15,7 +15,9 @@ use super::pairing::{self, Knock, PairingStore};
 use super::route::{self, Arrival, Sub};
 use crate::config::{ConfigHandle, ConfigSnapshot};
 use crate::delivery::worker_of;
-use crate::journal::{AcceptInbound, Accepted, CursorUpdate, Disposition, Journal, JournalError, JournalHandle, NewInbound};
+use crate::journal::{
+    AcceptInbound, Accepted, CursorUpdate, Disposition, Journal, JournalError, JournalHandle, NewInbound,
+};
 use crate::scheduler::core::Core;
 use crate::scheduler::outcome::row_to;
 use crate::scheduler::shared::{now_ms, now_us};
@@ -63,7 +65,8 @@ enum Item {
 impl Intake {
     pub fn new(core: Core, pairing: PairingStore) -> Self {
         let shared = core.shared();
-        let (config, journal, workers) = (shared.config.clone(), shared.journal.clone(), shared.workers.clone());
+        let (config, journal, workers) =
+            (shared.config.clone(), shared.journal.clone(), shared.workers.clone());
         Self { parts: Rc::new(Parts { config, journal, workers, core, pairing }), accounts: Rc::default() }
     }
 
@@ -130,7 +133,8 @@ impl AccountIntake {
         match item {
             Item::Message(message) => self.on_message(*message).await,
             Item::Cursor(cursor) => {
-                let update = CursorUpdate { account: self.key.clone(), scope: cursor.scope, value: cursor.value };
+                let update =
+                    CursorUpdate { account: self.key.clone(), scope: cursor.scope, value: cursor.value };
                 if let Err(error) = self.parts.journal.cursor_put(update).await {
                     tracing::warn!(account = %self.key, %error, "position not stored; the network will repeat");
                 }
@@ -160,7 +164,12 @@ impl AccountIntake {
         }
     }
 
-    async fn access(&self, config: &ConfigSnapshot, view: Option<&AccountView>, message: &InboundMsg) -> Access {
+    async fn access(
+        &self,
+        config: &ConfigSnapshot,
+        view: Option<&AccountView>,
+        message: &InboundMsg,
+    ) -> Access {
         let Some(view) = view else { return Access::Block(access::Reason::DmDisabled) };
         if message.chat.kind == ChatKind::Direct {
             let paired = self.paired().await;
@@ -181,7 +190,8 @@ impl AccountIntake {
     }
 
     async fn paired(&self) -> Vec<String> {
-        let (store, channel, account) = (self.parts.pairing.clone(), self.channel.clone(), self.account.clone());
+        let (store, channel, account) =
+            (self.parts.pairing.clone(), self.channel.clone(), self.account.clone());
         let read = tokio::task::spawn_blocking(move || store.allowed(&channel, &account)).await;
         match read {
             Ok(Ok(list)) => list,
@@ -193,11 +203,22 @@ impl AccountIntake {
         }
     }
 
-    fn may_command(&self, config: &ConfigSnapshot, view: &AccountView, message: &InboundMsg, allowed: bool) -> bool {
+    fn may_command(
+        &self,
+        config: &ConfigSnapshot,
+        view: &AccountView,
+        message: &InboundMsg,
+        allowed: bool,
+    ) -> bool {
         access::may_command(&config.view.commands, self.facts(view, message, allowed))
     }
 
-    fn facts<'a>(&'a self, view: &'a AccountView, message: &'a InboundMsg, allowed: bool) -> CommandFacts<'a> {
+    fn facts<'a>(
+        &'a self,
+        view: &'a AccountView,
+        message: &'a InboundMsg,
+        allowed: bool,
+    ) -> CommandFacts<'a> {
         CommandFacts {
             channel: &self.channel,
             sender: &message.sender.id,
@@ -215,7 +236,8 @@ impl AccountIntake {
         message: &InboundMsg,
         allowed: Access,
     ) -> Admitted {
-        let default = config.view.channels.get(&self.channel).map_or("default", |channel| &channel.default_account);
+        let default =
+            config.view.channels.get(&self.channel).map_or("default", |channel| &channel.default_account);
         let direct = message.chat.kind == ChatKind::Direct;
         let kind = match message.chat.kind {
             ChatKind::Direct => PeerKind::Direct,
@@ -239,11 +261,15 @@ impl AccountIntake {
         };
         let routed = route::route(&arrival, &config.view.agents, &config.view.bindings, &config.view.session);
         if let Some(unknown) = &routed.unknown_agent {
-            tracing::warn!(agent = unknown, "a binding names an agent that does not exist; the default agent answers");
+            tracing::warn!(
+                agent = unknown,
+                "a binding names an agent that does not exist; the default agent answers"
+            );
         }
         let in_ = matches!(allowed, Access::Allow(_));
         let authorised = in_ && view.is_some_and(|view| self.may_command(config, view, message, true));
-        let owner = view.is_some_and(|view| access::is_owner(&config.view.commands, self.facts(view, message, in_)));
+        let owner =
+            view.is_some_and(|view| access::is_owner(&config.view.commands, self.facts(view, message, in_)));
         let history = if in_ && !direct { self.history.take(&message.chat.id) } else { Vec::new() };
         let turn = self.turn(message, authorised, owner, history);
         let disposition = if in_ { Disposition::Queue } else { Disposition::Suppress };
@@ -330,14 +356,24 @@ impl AccountIntake {
 
     fn refuse(&self, message: &InboundMsg, error: &JournalError) {
         tracing::error!(account = %self.key, %error, "message not stored; it stays with the network");
-        let nack = InboundNack { ext_id: message.ext_id.clone(), why: error.to_string(), retry_ms: NACK_RETRY_MS };
-        if let Err(refusal) = self.parts.workers.try_send(&worker_of(&self.key), SupToChannel::InboundNack(nack)) {
+        let nack =
+            InboundNack { ext_id: message.ext_id.clone(), why: error.to_string(), retry_ms: NACK_RETRY_MS };
+        if let Err(refusal) =
+            self.parts.workers.try_send(&worker_of(&self.key), SupToChannel::InboundNack(nack))
+        {
             tracing::info!(account = %self.key, %refusal, "refusal not delivered");
         }
     }
 
     /// What follows from a message that is stored now.
-    async fn after(&mut self, message: &InboundMsg, admitted: Admitted, allowed: Access, stop: bool, seq: i64) {
+    async fn after(
+        &mut self,
+        message: &InboundMsg,
+        admitted: Admitted,
+        allowed: Access,
+        stop: bool,
+        seq: i64,
+    ) {
         match allowed {
             Access::Allow(_) if stop => self.stop(message, &admitted).await,
             Access::Allow(_) => self.queue(seq).await,
@@ -362,13 +398,15 @@ impl AccountIntake {
 
     /// A stranger wrote: one code per request.
     async fn challenge(&self, message: &InboundMsg) {
-        let (store, channel, account) = (self.parts.pairing.clone(), self.channel.clone(), self.account.clone());
+        let (store, channel, account) =
+            (self.parts.pairing.clone(), self.channel.clone(), self.account.clone());
         let sender = message.sender.id.clone();
         let mut meta = BTreeMap::from([("accountId".to_owned(), account.clone())]);
         meta.extend(message.sender.name.clone().map(|name| ("name".to_owned(), name)));
         meta.extend(message.sender.username.clone().map(|name| ("username".to_owned(), name)));
         let knock =
-            tokio::task::spawn_blocking(move || store.knock(&channel, &account, &sender, meta, now_ms())).await;
+            tokio::task::spawn_blocking(move || store.knock(&channel, &account, &sender, meta, now_ms()))
+                .await;
         match knock {
             Ok(Ok(Knock::Created { code })) => {
                 let id_line = pairing::id_line(&title(&self.channel), &message.sender.id);
@@ -411,8 +449,12 @@ fn context(message: &InboundMsg, history: Vec<Value>) -> Value {
         conversation.insert("is_group_chat".to_owned(), json!(true));
         conversation.insert("was_mentioned".to_owned(), json!(message.mentioned));
         let sender = &message.sender;
-        let label = sender.name.clone().or_else(|| sender.username.clone()).unwrap_or_else(|| sender.id.clone());
-        context.insert("sender".to_owned(), json!({"label": label, "name": sender.name, "username": sender.username}));
+        let label =
+            sender.name.clone().or_else(|| sender.username.clone()).unwrap_or_else(|| sender.id.clone());
+        context.insert(
+            "sender".to_owned(),
+            json!({"label": label, "name": sender.name, "username": sender.username}),
+        );
     }
     if let Some(reply) = &message.reply_to {
         conversation.insert("has_reply_context".to_owned(), json!(true));
@@ -431,4 +473,3 @@ fn context(message: &InboundMsg, history: Vec<Value>) -> Value {
     }
     Value::Object(context)
 }
-

@@ -1,0 +1,113 @@
+//! `workers.list` and `system.info`: what runs here. Both answer from memory, also when every worker hangs.
+
+use super::{Answer, RpcError};
+use crate::front::caller::Caller;
+use crate::gateway::Handles;
+use crate::journal::{Integrity, Journal};
+use crate::worker::WorkerStatus;
+use serde_json::{Value, json};
+
+/// `workers.list {}`.
+///
+/// # Errors
+/// None.
+pub async fn list(gw: &Handles, _caller: &Caller, _params: Value) -> Answer {
+    let workers: Vec<Value> = gw.workers.status().iter().map(row).collect();
+    Ok(json!({"workers": workers}).into())
+}
+
+fn row(worker: &WorkerStatus) -> Value {
+    let crash = worker
+        .last_crash
+        .as_ref()
+        .map(|crash| json!({"atMs": crash.at_ms, "class": crash.class, "ended": crash.ended}));
+    json!({
+        "id": worker.id.0, "kind": worker.kind, "pid": worker.pid, "epoch": worker.epoch,
+        "state": worker.state, "why": worker.why, "sinceMs": worker.since_ms,
+        "restarts": worker.restarts, "rssKb": worker.rss_kb, "pssKb": worker.pid.and_then(pss_kb),
+        "inflight": worker.inflight, "queue": worker.queue, "lagMs": worker.lag_ms, "lastCrash": crash,
+    })
+}
+
+/// Proportional set size: what the process really costs, shared pages split. The kernel answers in microseconds.
+fn pss_kb(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("Pss:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// `system.info {}`: the gateway itself.
+///
+/// # Errors
+/// The journal is closed: the gateway is stopping.
+pub async fn info(gw: &Handles, _caller: &Caller, _params: Value) -> Answer {
+    let stats = gw.journal.stats().await.map_err(|error| RpcError::unavailable(error.to_string()))?;
+    let runs = gw.scheduler.status().await;
+    let config = gw.config.clone();
+    let state = tokio::task::spawn_blocking(move || config.state()).await;
+    let state = state.map_err(|error| RpcError::unavailable(error.to_string()))?;
+    let snapshot = gw.config.current();
+    let (host, port) = ("127.0.0.1", gw.about.port);
+    let mut degraded = Vec::new();
+    if state.state == "invalid" {
+        let first = state.errors.first().map_or("", String::as_str);
+        degraded.push(format!("config: INVALID – {first}; running {}", state.source));
+    }
+    if let Some(why) = &stats.readonly {
+        degraded.push(format!("journal: readonly – {why}"));
+    }
+    if let Integrity::Bad(why) = &stats.integrity {
+        degraded.push(format!("journal: damaged – {why}"));
+    }
+    Ok(json!({
+        "version": gw.about.version, "pid": gw.about.pid, "bootId": gw.about.boot_id, "port": port,
+        "url": format!("ws://{host}:{port}"), "dashboard": format!("http://{host}:{port}/"),
+        "uptimeMs": u64::try_from(gw.about.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "startedAtMs": gw.about.started_ms, "pssKb": pss_kb(gw.about.pid),
+        "authMode": gw.front.settings().auth.mode.as_str(),
+        "config": {
+            "state": state.state, "path": gw.config.paths().config_file, "errors": state.errors, "source": state.source,
+            "activeHash": state.active_hash, "fileHash": state.file_hash, "unbuilt": snapshot.file.findings.unbuilt,
+        },
+        "journal": {
+            "readonly": stats.readonly, "inboundWaiting": stats.inbound_waiting, "inboundClaimed": stats.inbound_claimed,
+            "runsOpen": stats.runs_open, "outboxOpen": stats.outbox_open, "outboxUnknown": stats.outbox_unknown,
+            "outboxFailed": stats.outbox_failed, "maybeDup": stats.maybe_dup,
+            "orphanPlaceholders": stats.orphan_placeholders, "deadLetters": stats.dead_letters,
+            "dbBytes": stats.db_bytes, "walBytes": stats.wal_bytes,
+        },
+        "runs": {"active": runs.active.len(), "queued": runs.queued, "draining": runs.draining},
+        "degraded": degraded,
+    })
+    .into())
+}
+
+/// `gateway.restart {delayMs?, reason?}`.
+///
+/// # Errors
+/// Malformed params.
+pub async fn restart(gw: &Handles, _caller: &Caller, params: Value) -> Answer {
+    let read = super::params::Params::of("gateway.restart", &params);
+    let delay_ms = read.count("delayMs")?.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
+    let reason = read.text("reason")?.unwrap_or("gateway.restart").to_owned();
+    let plan = gw.restarts.request(delay_ms, &reason);
+    Ok(plan.to_value(gw.about.pid).into())
+}
+
+/// `gateway.drain {}`: takes no new work and answers when what was under way has ended.
+///
+/// # Errors
+/// None.
+pub async fn drain(gw: &Handles, _caller: &Caller, _params: Value) -> Answer {
+    gw.scheduler.drain(true).await;
+    loop {
+        let status = gw.scheduler.status().await;
+        if status.active.is_empty() {
+            return Ok(json!({"ok": true, "queued": status.queued}).into());
+        }
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+}
+
+/// How often a drain looks; runs end in their own time.
+const DRAIN_POLL: std::time::Duration = std::time::Duration::from_millis(50);
