@@ -1,5 +1,6 @@
 //! What the gateway does, through its real processes and sockets. One file per subject.
 
+mod agent_worker;
 mod channel_worker;
 mod chat;
 mod instances;

@@ -2,6 +2,7 @@
 //!
 //! Doubles of other people's servers, and later real gateways, clients and oracles. Nothing here is shipped.
 
+pub mod agent_worker;
 pub mod channel_worker;
 pub mod executables;
 pub mod gateway;

@@ -3,6 +3,7 @@
 mod agent;
 mod clock;
 mod command;
+mod config;
 mod prompt;
 mod provider;
 mod rpc;
@@ -14,8 +15,18 @@ mod worker;
 
 fn main() -> std::process::ExitCode {
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|verb| verb == tool::launcher::VERB) {
-        return tool::launcher::main(args);
+    match args.next() {
+        None => worker::main(),
+        Some(verb) if verb == tool::launcher::VERB => tool::launcher::main(args),
+        Some(flag) if flag == "--check-config" => config::check_main(),
+        Some(flag) if flag == "--schema" => config::schema_main(),
+        Some(flag) if flag == "--version" => {
+            println!("openclaw-agent {}", env!("CARGO_PKG_VERSION"));
+            std::process::ExitCode::SUCCESS
+        }
+        Some(other) => {
+            eprintln!("openclaw-agent: unknown argument {other:?}; the gateway starts this program");
+            std::process::ExitCode::from(64)
+        }
     }
-    worker::main()
 }
