@@ -4,6 +4,8 @@
 //! ready. Stop is the reverse.
 
 pub mod channel_board;
+#[cfg(test)]
+pub mod fixture;
 pub mod logging;
 mod port_owner;
 mod provision;

@@ -39,8 +39,7 @@ impl Running {
         let paths = Paths { state_dir: dir.path().into(), ..Paths::default() };
         let (shared, events) = Shared::open(paths, view, &about).unwrap();
         shared.set_phase(Phase::Ready);
-        let (commands, _) = mpsc::channel(1);
-        let gw = Handles { scheduler: Scheduler::new(commands), front: shared, about: Arc::new(about) };
+        let gw = crate::gateway::fixture::handles(dir.path(), config, shared, about);
         let front = Some(Front::start(gw.clone(), listeners, None, events).unwrap());
         Self { front, gw, port, _dir: dir, _settings: settings }
     }
