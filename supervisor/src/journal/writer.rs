@@ -304,7 +304,7 @@ impl Writer {
             outcome = self.attempt(&mut jobs);
         }
         if let Err(e) = &outcome {
-            self.enter_readonly(e.to_string());
+            self.enter_readonly(reason(e));
         }
         for job in jobs {
             job.reply(outcome.clone());
@@ -365,7 +365,7 @@ impl Writer {
                     }
                 },
                 Err(e) => {
-                    self.shared.readonly.send_replace(Some(e.to_string()));
+                    self.shared.readonly.send_replace(Some(reason(&e)));
                     return;
                 }
             }
@@ -383,7 +383,7 @@ impl Writer {
                 if !conn.is_autocommit() && conn.execute_batch("ROLLBACK").is_err() {
                     self.conn = None;
                 }
-                self.shared.readonly.send_replace(Some(e.to_string()));
+                self.shared.readonly.send_replace(Some(reason(&e)));
             }
         }
     }
@@ -418,6 +418,14 @@ impl Writer {
         self.checkpoint("TRUNCATE");
         self.conn = None;
         Ok(())
+    }
+}
+
+/// The system's words, without those around them.
+fn reason(e: &JournalError) -> String {
+    match e {
+        JournalError::ReadOnly { why } => why.clone(),
+        other => other.to_string(),
     }
 }
 

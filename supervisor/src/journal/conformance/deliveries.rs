@@ -160,6 +160,14 @@ async fn drafts_survive_and_are_filled<S: Store>(store: S) {
     let prior = |rows: Vec<OutboxRow>| rows.into_iter().filter_map(|r| r.item.prior_ext).collect::<Vec<_>>();
     assert_eq!(prior(journal.outbox_of_run(id(1)).await.unwrap()), ["100", "103"]);
     assert!(journal.draft_placed(draft(7).out_id, "1".into()).await.is_err());
+    to_wire(&journal, draft(0).out_id, 1).await;
+    journal.settle(draft(0).out_id, 1, delivered("100"), NOW).await.unwrap();
+    let left = journal.drafts_of_run(id(1)).await.unwrap();
+    assert_eq!(
+        left.iter().map(|d| d.out_id).collect::<Vec<_>>(),
+        [draft(3).out_id],
+        "filled ones are forgotten"
+    );
 }
 
 async fn dead_letters_can_be_sent_after_all<S: Store>(store: S) {
