@@ -128,8 +128,13 @@ fn with_content(path: &Path, name: &str) -> Result<Value, WireError> {
 }
 
 fn file_row(path: &Path, name: &str) -> Value {
+    // A link that leads out of the workspace shows nothing, as for the prompt.
+    let inside = path
+        .parent()
+        .and_then(|dir| fs::canonicalize(dir).ok())
+        .is_some_and(|dir| fs::canonicalize(path).is_ok_and(|real| real.starts_with(dir)));
     match fs::metadata(path) {
-        Ok(meta) if meta.is_file() => {
+        Ok(meta) if meta.is_file() && inside => {
             let changed = meta.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
             json!({
                 "name": name, "path": path, "missing": false, "size": meta.len(),

@@ -169,10 +169,6 @@ impl Tool for Probe {
         "probe"
     }
 
-    fn label(&self) -> &'static str {
-        "Probe"
-    }
-
     fn description(&self) -> String {
         "Test tool".into()
     }
@@ -285,7 +281,6 @@ impl Rig {
             active: Active { setup, models: script.clone() },
             registry: Registry::of(vec![Arc::new(probe)]),
             up: ear.clone(),
-            tmp: dir.path().to_owned(),
             commands: Arc::new(Table::new(spawner, notices)),
         }));
         Self { dir, agent, script, ear, ran, tool_started, gate, next: AtomicUsize::new(1) }
