@@ -3,7 +3,9 @@
 //! Every answer carries the common security headers; bodies of refusals are those of the later release.
 
 pub mod body;
+pub mod control_ui;
 pub mod health;
+pub mod openai;
 
 use crate::front::auth::rate::RateScope;
 use crate::front::auth::{self, AuthFailure, Offered};
@@ -128,15 +130,17 @@ fn common(headers: &mut HeaderMap, name: header::HeaderName, value: &'static str
     headers.entry(name).or_insert(HeaderValue::from_static(value));
 }
 
-async fn route(ask: Ask, _incoming: Incoming) -> Answer {
-    let path = ask.path();
-    if let Some(answer) = health::answer(&ask, path) {
+async fn route(ask: Ask, incoming: Incoming) -> Answer {
+    if let Some(answer) = health::answer(&ask, ask.path()) {
         return answer;
     }
-    if path.starts_with("/v1/") {
+    if let Some(answer) = openai::respond(&ask, incoming).await {
+        return answer;
+    }
+    if ask.path().starts_with("/v1/") {
         return text(StatusCode::NOT_FOUND, "Not Found");
     }
-    text(StatusCode::NOT_FOUND, "Not Found")
+    control_ui::respond(&ask).await
 }
 
 fn head_facts(headers: &HeaderMap) -> HeadFacts {

@@ -9,6 +9,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 use std::convert::Infallible;
+use std::time::Duration;
 
 /// Body of an answer.
 pub type OutBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -17,7 +18,9 @@ pub type Answer = Response<OutBody>;
 
 /// Bytes that an oversize request may still send before its connection is closed: most clients read
 /// nothing before they have sent all.
-const DRAIN_BYTES_MAX: usize = 8 * 1024 * 1024;
+const DRAIN_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// An oversize request that sends nothing for this long reads its answer now.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
 
 /// A body that is complete.
 pub fn full(bytes: impl Into<Bytes>) -> OutBody {
@@ -91,7 +94,7 @@ pub async fn read(mut incoming: Incoming) -> Result<Bytes, Answer> {
 async fn drain(incoming: &mut Incoming) {
     let mut left = DRAIN_BYTES_MAX;
     let reading = async {
-        while let Some(Ok(frame)) = incoming.frame().await {
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(DRAIN_IDLE, incoming.frame()).await {
             left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
             if left == 0 {
                 return;
