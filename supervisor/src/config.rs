@@ -8,8 +8,11 @@
 
 mod check;
 mod defaults;
+mod disk;
+pub mod doctor;
 mod edit;
 mod environment;
+pub mod file_command;
 pub mod gateway;
 pub mod handle;
 mod include;
@@ -18,6 +21,7 @@ mod key_path;
 mod known;
 mod legacy;
 pub mod logging;
+pub mod model_choice;
 mod nearest;
 mod patch;
 mod reach;
@@ -33,21 +37,25 @@ mod store;
 mod substitute;
 mod syntax;
 mod validate;
+mod worker;
 mod write;
 pub mod write_limit;
 
+pub use disk::ConfigDisk;
 pub use environment::Environment;
 pub use gateway::{AuthMode, Bind, Gateway, PORT_DEFAULT};
 pub use handle::{ConfigHandle, ConfigState, StartPolicy};
 pub use issue::{Issue, lines};
 pub use key_path::{KeyPath, Part};
 pub use logging::Logging;
-pub use patch::merge_patch;
+pub use patch::{changed_paths, merge_patch};
 pub use reach::{Reach, is_built, reach};
 pub use read::{ConfigFile, Findings, SourceText, judge, read_file, sha256_hex};
+pub use redact::{SENTINEL, redact, redact_at};
 pub use secret::{Secret, SecretInput};
 pub use sensitive::is_sensitive;
 pub use store::Store;
+pub use worker::worker_config;
 
 use proto::view::ConfigView;
 use serde_json::Value;

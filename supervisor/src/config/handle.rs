@@ -3,13 +3,11 @@
 //! [`ConfigHandle::current`] is what the gateway runs with; [`ConfigHandle::on_disk`] is what the file says now. The
 //! two differ after an edit until the next start. Reads and writes of the file block: call them off the async threads.
 
+pub use super::disk::{Allow, ChangeError, Changed, ConfigDisk, NewText};
 use super::issue::{Issue, lines};
-use super::patch::changed_paths;
-use super::read::{ConfigFile, judge, read_file};
+use super::read::{ConfigFile, read_file};
 use super::store::Store;
-use super::substitute::restore_references;
-use super::write::{WriteError, WriteRequest, Written, iso_time, write};
-use super::{ConfigSnapshot, ConfigSource, Environment, edit};
+use super::{ConfigSnapshot, ConfigSource, Environment};
 use crate::paths::Paths;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -24,9 +22,7 @@ pub struct ConfigHandle {
 }
 
 struct Inner {
-    paths: Paths,
-    /// Process, `.env` files; not the file's own `env` section.
-    env: Environment,
+    place: ConfigDisk,
     active: watch::Sender<Arc<ConfigSnapshot>>,
     /// The file as read last, so that an unchanged one is not judged again.
     disk: RwLock<Arc<ConfigFile>>,
@@ -65,34 +61,6 @@ pub struct ConfigState {
     pub errors: Vec<String>,
 }
 
-#[derive(Debug, Error)]
-pub enum ChangeError {
-    #[error("invalid config")]
-    Invalid(Vec<Issue>),
-    #[error("{0} comes from an included file; edit that file instead")]
-    Included(String),
-    #[error(transparent)]
-    Write(#[from] WriteError),
-}
-
-/// A change that reached the disk, or none that was needed.
-#[derive(Clone, Debug)]
-pub struct Changed {
-    pub file: Arc<ConfigFile>,
-    /// Authored paths that differ, `meta` left out.
-    pub paths: Vec<String>,
-    /// `None` when nothing differed and nothing was written.
-    pub written: Option<Written>,
-}
-
-/// What to put in the file.
-pub enum NewText<'a> {
-    /// A whole text, kept as it is.
-    Whole(&'a str),
-    /// Values as authored; the old text is changed only where they differ.
-    Values(Value),
-}
-
 impl ConfigHandle {
     /// Reads the file, or the last good one where the policy says so.
     ///
@@ -110,8 +78,7 @@ impl ConfigHandle {
     fn with(paths: Paths, env: Environment, file: Arc<ConfigFile>, snapshot: ConfigSnapshot) -> Self {
         let (active, _) = watch::channel(Arc::new(snapshot));
         let inner = Inner {
-            paths,
-            env,
+            place: ConfigDisk { paths, env },
             active,
             disk: RwLock::new(file),
             writing: Mutex::new(()),
@@ -144,18 +111,18 @@ impl ConfigHandle {
 
     #[must_use]
     pub fn paths(&self) -> &Paths {
-        &self.inner.paths
+        &self.inner.place.paths
     }
 
     /// The environment before the file's own `env` section.
     #[must_use]
     pub fn base_env(&self) -> &Environment {
-        &self.inner.env
+        &self.inner.place.env
     }
 
     #[must_use]
     pub fn store(&self) -> Store {
-        Store::new(self.inner.paths.config_store_dir())
+        Store::new(self.inner.place.paths.config_store_dir())
     }
 
     /// The file as it is now; judged again only when its bytes changed (or it includes others).
@@ -164,11 +131,11 @@ impl ConfigHandle {
         let known = Arc::clone(&self.inner.disk.read().unwrap_or_else(PoisonError::into_inner));
         let same = known.source.files.len() == 1
             && known.source.raw.is_some()
-            && std::fs::read_to_string(&self.inner.paths.config_file).ok() == known.source.raw;
+            && std::fs::read_to_string(&self.inner.place.paths.config_file).ok() == known.source.raw;
         if same {
             return known;
         }
-        let fresh = Arc::new(read_file(&self.inner.paths.config_file, &self.inner.env));
+        let fresh = Arc::new(read_file(&self.inner.place.paths.config_file, &self.inner.place.env));
         *self.inner.disk.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
         fresh
     }
@@ -216,11 +183,10 @@ impl ConfigHandle {
         self.inner.schema_parts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Judges a new content and writes it. `before` is the file that the caller compared with; hold
-    /// [`ConfigHandle::lock`] from reading it to here.
+    /// Judges a new content and writes it; hold [`ConfigHandle::lock`] from reading `before` to here.
     ///
     /// # Errors
-    /// Invalid content (kept under `rejected/`), a change inside an included file, a loss, the disk.
+    /// As [`ConfigDisk::change`].
     pub fn change(
         &self,
         before: &ConfigFile,
@@ -228,79 +194,7 @@ impl ConfigHandle {
         allow_loss: bool,
         now_ms: i64,
     ) -> Result<Changed, ChangeError> {
-        let path = &self.inner.paths.config_file;
-        let authored = match &new {
-            NewText::Whole(text) => judge(path, text, &self.inner.env),
-            NewText::Values(value) => {
-                let mut value = value.clone();
-                restore_references(&mut value, &before.parsed, &before.resolved);
-                refuse_included(before, &value)?;
-                let text = match before.source.raw.as_deref() {
-                    Some(text) if !text.trim().is_empty() => edit::rewrite(text, &value),
-                    _ => edit::printed(&value),
-                };
-                judge(path, &text, &self.inner.env)
-            }
-        };
-        let text = authored.source.raw.clone().unwrap_or_default();
-        let issues = match ConfigSnapshot::new(Arc::new(authored.clone()), ConfigSource::File) {
-            Ok(_) => None,
-            Err(issues) => Some(issues),
-        };
-        if let Some(issues) = issues {
-            if let Err(error) = self.store().keep_rejected(&text, &issues, now_ms) {
-                tracing::warn!("the refused config was not kept: {error}");
-            }
-            return Err(ChangeError::Invalid(issues));
-        }
-        let mut paths = changed_paths(&before.parsed, &authored.parsed);
-        paths.retain(|path| path != "meta" && !path.starts_with("meta."));
-        if paths.is_empty() && before.source.exists {
-            return Ok(Changed { file: Arc::new(before.clone()), paths, written: None });
-        }
-        let stamped = edit::rewrite(&text, &stamped(authored.parsed, now_ms));
-        let written = write(&WriteRequest {
-            path,
-            before: before.source.raw.as_deref(),
-            after: &stamped,
-            paths_changed: paths.len(),
-            allow_loss,
-            audit_file: &self.inner.paths.audit_file(),
-            now_ms,
-        })?;
-        for line in &written.log {
-            tracing::warn!("{line}");
-        }
-        Ok(Changed { file: self.on_disk(), paths, written: Some(written) })
-    }
-}
-
-/// `meta` says who wrote last; other keys of it stay.
-fn stamped(mut config: Value, now_ms: i64) -> Value {
-    if let Some(map) = config.as_object_mut() {
-        let meta = map.entry("meta").or_insert_with(|| json!({}));
-        if let Some(meta) = meta.as_object_mut() {
-            meta.insert("lastTouchedVersion".to_owned(), json!(env!("CARGO_PKG_VERSION")));
-            meta.insert("lastTouchedAt".to_owned(), json!(iso_time(now_ms)));
-        }
-    }
-    config
-}
-
-/// A value that an included file gives cannot be changed here: the include would still say the old one, or lists
-/// would be joined.
-fn refuse_included(before: &ConfigFile, after: &Value) -> Result<(), ChangeError> {
-    if before.source.files.len() < 2 {
-        return Ok(());
-    }
-    let authored =
-        |path: &str| super::KeyPath::parse(path).ok().and_then(|path| path.get(&before.parsed).cloned());
-    let included =
-        |path: &str| super::KeyPath::parse(path).ok().and_then(|path| path.get(&before.expanded).cloned());
-    let touched = changed_paths(&before.parsed, after);
-    match touched.into_iter().find(|path| authored(path).is_none() && included(path).is_some()) {
-        Some(path) => Err(ChangeError::Included(path)),
-        None => Ok(()),
+        self.inner.place.change(before, new, Allow { loss: allow_loss, repair: false }, now_ms)
     }
 }
 

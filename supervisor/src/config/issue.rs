@@ -14,6 +14,9 @@ pub struct Issue {
     /// What to do, where we know better than to repeat the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The key below `path` that nobody knows, for who removes it.
+    #[serde(skip)]
+    pub unknown_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// 1-based; 0 when the place is not in a file.
@@ -47,6 +50,13 @@ impl Issue {
             (self.line, self.column) = (at.line, at.column);
         }
         self
+    }
+
+    /// The whole path of a key that nobody knows.
+    #[must_use]
+    pub fn unknown_path(&self) -> Option<String> {
+        let key = self.unknown_key.as_ref()?;
+        Some(if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) })
     }
 
     /// `<root>` stands for the empty path.

@@ -216,7 +216,9 @@ fn judge_tree(mut tree: Node, out: &mut ConfigFile) {
             format!("Config was last written by a newer OpenClaw ({version}); current version is {own}.");
         out.findings.warnings.push(Issue::new("meta.lastTouchedVersion", text));
     }
+    let unknown: Vec<String> = out.findings.issues.iter().filter_map(Issue::unknown_path).collect();
     out.findings.unbuilt = reach::unbuilt(&out.resolved);
+    out.findings.unbuilt.retain(|path| !unknown.contains(path));
 }
 
 /// The original counts years (`2026.2.26`); only our own release numbers can be compared with ours.

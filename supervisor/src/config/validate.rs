@@ -83,6 +83,7 @@ impl Walk<'_> {
                 None if shape.free_object || self.ignored.contains(&below) => {}
                 None => {
                     let mut issue = Issue::new(path, format!("Unrecognized key: \"{}\"", member.key));
+                    issue.unknown_key = Some(member.key.clone());
                     issue.hint = unknown_hint(&below, &member.key, shape);
                     self.report(issue, member.at);
                 }

@@ -1,0 +1,251 @@
+//! What `doctor` finds wrong with the configuration and its files, and what `doctor --fix` mends.
+//!
+//! Not here: printing, questions, and checks of anything but the configuration and its place.
+
+use super::disk::{Allow, ConfigDisk, NewText};
+use super::gateway::Mode;
+use super::key_path::{KeyPath, Part};
+use super::read::ConfigFile;
+use super::startup::auth::generate_token;
+use super::{AuthMode, ConfigSnapshot, ConfigSource};
+use serde::Serialize;
+use serde_json::json;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Error,
+    Warning,
+    Note,
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Stable, for programs: `config.unknown_key`.
+    pub id: &'static str,
+    pub severity: Severity,
+    pub message: String,
+    /// Whether `--fix` mends it.
+    pub fixable: bool,
+}
+
+fn finding(id: &'static str, severity: Severity, message: impl Into<String>, fixable: bool) -> Finding {
+    Finding { id, severity, message: message.into(), fixable }
+}
+
+/// Everything that can be said without changing anything.
+#[must_use]
+pub fn examine(disk: &ConfigDisk) -> Vec<Finding> {
+    let file = disk.read();
+    let mut found = Vec::new();
+    if !file.source.exists {
+        let message = format!("no config at {} (run `openclaw up`)", file.source.path.display());
+        found.push(finding("config.missing", Severity::Warning, message, false));
+    }
+    for issue in &file.findings.issues {
+        let unknown = issue.unknown_key.is_some();
+        let id = if unknown { "config.unknown_key" } else { "config.invalid" };
+        found.push(finding(id, Severity::Error, issue.to_string(), unknown));
+    }
+    for issue in &file.findings.legacy {
+        found.push(finding("config.legacy_key", Severity::Warning, issue.to_string(), true));
+    }
+    let legacy = &file.findings.legacy;
+    for issue in file.findings.warnings.iter().filter(|issue| !legacy.contains(issue)) {
+        found.push(finding("config.warning", Severity::Warning, issue.to_string(), false));
+    }
+    for path in &file.findings.unbuilt {
+        found.push(finding(
+            "config.not_built",
+            Severity::Note,
+            format!("{path}: known key, not built yet"),
+            false,
+        ));
+    }
+    examine_modes(disk, &mut found);
+    examine_start(&file, &mut found);
+    found
+}
+
+fn mode_bits(path: &Path) -> Option<u32> {
+    fs::metadata(path).ok().map(|meta| meta.permissions().mode() & 0o777)
+}
+
+fn examine_modes(disk: &ConfigDisk, found: &mut Vec<Finding>) {
+    for (path, wanted, id) in [
+        (&disk.paths.config_file, 0o600, "config.file_mode"),
+        (&disk.paths.state_dir, 0o700, "state.dir_mode"),
+    ] {
+        if let Some(bits) = mode_bits(path).filter(|bits| bits & !wanted != 0) {
+            let message = format!(
+                "{} can be read or written by others (mode {bits:o}, should be {wanted:o})",
+                path.display()
+            );
+            found.push(finding(id, Severity::Warning, message, true));
+        }
+    }
+    let own = rustix::process::getuid().as_raw();
+    if let Ok(meta) = fs::metadata(&disk.paths.config_file)
+        && meta.uid() != own
+    {
+        let message =
+            format!("{} belongs to uid {}, not to {own}", disk.paths.config_file.display(), meta.uid());
+        found.push(finding("config.owner", Severity::Warning, message, false));
+    }
+}
+
+fn examine_start(file: &ConfigFile, found: &mut Vec<Finding>) {
+    let Ok(snapshot) = ConfigSnapshot::new(Arc::new(file.clone()), ConfigSource::File) else { return };
+    if !file.source.exists {
+        return;
+    }
+    match snapshot.gateway.mode {
+        Some(Mode::Local) => {}
+        Some(Mode::Remote) => {
+            let message = "gateway.mode is remote: commands use another machine's gateway, none starts here";
+            found.push(finding("gateway.mode", Severity::Note, message, false));
+        }
+        None => {
+            let message =
+                "gateway.mode is unset: the gateway will not start (openclaw config set gateway.mode local)";
+            found.push(finding("gateway.mode", Severity::Warning, message, false));
+        }
+    }
+    if lacks_token(&snapshot) {
+        let message = "no gateway token or password: one is generated at the next start";
+        found.push(finding("gateway.auth_missing", Severity::Warning, message, true));
+    }
+}
+
+fn lacks_token(snapshot: &ConfigSnapshot) -> bool {
+    let auth = &snapshot.gateway.auth;
+    let from_env = |name: &str| snapshot.env().get(name).is_some();
+    auth.mode.is_none_or(|mode| mode == AuthMode::Token)
+        && auth.token.is_none()
+        && !from_env("OPENCLAW_GATEWAY_TOKEN")
+        && (auth.mode.is_some() || (auth.password.is_none() && !from_env("OPENCLAW_GATEWAY_PASSWORD")))
+}
+
+/// Mends what can be mended and says what it did. Each step that fails says so and spares the others.
+#[must_use]
+pub fn repair(disk: &ConfigDisk, now_ms: i64) -> Vec<String> {
+    let mut done = Vec::new();
+    repair_modes(disk, &mut done);
+    let before = disk.read();
+    if !before.source.exists || !before.parsed.is_object() {
+        return done;
+    }
+    let mut wanted =
+        if before.findings.legacy.is_empty() { before.parsed.clone() } else { migrated(&before) };
+    for issue in &before.findings.legacy {
+        done.push(format!("Moved {}", issue.path));
+    }
+    for issue in &before.findings.issues {
+        let Some(key) = &issue.unknown_key else { continue };
+        let parent =
+            if issue.path.is_empty() { Some(KeyPath::default()) } else { KeyPath::parse(&issue.path).ok() };
+        if parent.is_some_and(|parent| parent.join(Part::Key(key.clone())).remove(&mut wanted)) {
+            let dot = if issue.path.is_empty() { "" } else { "." };
+            done.push(format!("Removed unknown key {}{dot}{key}", issue.path));
+        }
+    }
+    let judged = super::judge(&disk.paths.config_file, &wanted.to_string(), &disk.env);
+    if let Ok(snapshot) = ConfigSnapshot::new(Arc::new(judged), ConfigSource::File)
+        && lacks_token(&snapshot)
+        && let Some(token) = generate_token()
+    {
+        super::merge_patch(
+            &mut wanted,
+            &json!({"gateway": {"auth": {"mode": "token", "token": token.expose()}}}),
+        );
+        done.push("Generated gateway.auth.token".to_owned());
+    }
+    if wanted != before.parsed {
+        let allow = Allow { loss: true, repair: true };
+        if let Err(error) = disk.change(&before, NewText::Values(wanted), allow, now_ms) {
+            done.retain(|line| line.starts_with("Set mode"));
+            done.push(format!("The config was not changed: {error}"));
+        }
+    }
+    done
+}
+
+/// Old keys in their new places, as authored: references stay references.
+fn migrated(file: &ConfigFile) -> serde_json::Value {
+    let text = file.source.raw.as_deref().unwrap_or("{}");
+    let Ok(mut tree) = super::syntax::parse(text) else { return file.parsed.clone() };
+    let _ = super::legacy::migrate(&mut tree, &[]);
+    tree.to_value()
+}
+
+fn repair_modes(disk: &ConfigDisk, done: &mut Vec<String>) {
+    for (path, wanted) in [(&disk.paths.config_file, 0o600), (&disk.paths.state_dir, 0o700)] {
+        let Some(bits) = mode_bits(path).filter(|bits| bits & !wanted != 0) else { continue };
+        match fs::set_permissions(path, fs::Permissions::from_mode(bits & wanted)) {
+            Ok(()) => done.push(format!("Set mode of {} to {:o}", path.display(), bits & wanted)),
+            Err(error) => done.push(format!("Set mode of {} failed: {error}", path.display())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Environment;
+    use crate::paths::{Paths, ProfileFlags};
+
+    fn disk(text: &str) -> (tempfile::TempDir, ConfigDisk) {
+        let dir = tempfile::tempdir().expect("dir");
+        let env: Environment = [("HOME", dir.path().to_str().expect("utf-8"))].into_iter().collect();
+        let paths = Paths::resolve(&env, &ProfileFlags::default(), dir.path(), |_| false).expect("paths");
+        fs::create_dir_all(&paths.state_dir).expect("dir");
+        fs::set_permissions(&paths.state_dir, fs::Permissions::from_mode(0o755)).expect("chmod");
+        fs::write(&paths.config_file, text).expect("write");
+        fs::set_permissions(&paths.config_file, fs::Permissions::from_mode(0o644)).expect("chmod");
+        (dir, ConfigDisk { paths, env })
+    }
+
+    fn ids(disk: &ConfigDisk) -> Vec<&'static str> {
+        examine(disk).into_iter().map(|finding| finding.id).collect()
+    }
+
+    #[test]
+    fn findings_are_mended_and_stay_mended() {
+        let (_dir, disk) = disk(
+            "{\n  // kept\n  gateway: {mode: 'local', nope: 1},\n  telegram: {botToken: '${T}'},\n  browser: {enabled: true},\n}",
+        );
+        assert_eq!(
+            ids(&disk),
+            [
+                "config.unknown_key",
+                "config.legacy_key",
+                "config.warning",
+                "config.not_built",
+                "config.file_mode",
+                "state.dir_mode"
+            ]
+        );
+        let done = repair(&disk, 1);
+        assert_eq!(done.len(), 5, "{done:?}");
+        assert_eq!(ids(&disk), ["config.warning", "config.not_built"]);
+        let text = fs::read_to_string(&disk.paths.config_file).expect("read");
+        assert!(text.contains("// kept") && text.contains("${T}") && !text.contains("nope"), "{text}");
+        let file = disk.read();
+        assert_eq!(file.parsed["channels"]["telegram"]["botToken"], "${T}");
+        assert_eq!(file.parsed["gateway"]["auth"]["token"].as_str().map(str::len), Some(48));
+        assert_eq!(repair(&disk, 2), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_left_alone() {
+        let (_dir, disk) = disk("{");
+        assert_eq!(ids(&disk)[0], "config.invalid");
+        assert!(repair(&disk, 1).iter().all(|line| line.starts_with("Set mode")));
+        assert_eq!(fs::read_to_string(&disk.paths.config_file).expect("read"), "{");
+    }
+}

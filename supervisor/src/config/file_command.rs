@@ -1,0 +1,179 @@
+//! `openclaw config get|set|unset|validate|file` while no gateway need run: a path and a value in, lines for people out.
+//!
+//! Not here: arguments, printing, exit codes, and the instance lock that a write needs.
+
+use super::disk::{Allow, ChangeError, Changed, ConfigDisk, NewText};
+use super::issue::Issue;
+use super::key_path::{KeyPath, PathError};
+use super::reach::{Reach, reach};
+use super::read::ConfigFile;
+use super::redact::{SENTINEL, redact};
+use super::syntax::parse;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum FileCommandError {
+    #[error("Config path not found: {0}")]
+    NotFound(String),
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("Failed to parse JSON5 value: SyntaxError: {0}")]
+    Value(super::syntax::SyntaxError),
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    Change(String),
+}
+
+/// `config get`: from the redacted configuration with defaults.
+///
+/// # Errors
+/// A malformed path, or nothing there.
+pub fn get(file: &ConfigFile, path: &str) -> Result<Value, FileCommandError> {
+    let path_text = path.trim();
+    let path = KeyPath::parse(path_text)?;
+    let config = redact(&file.with_defaults());
+    path.get(&config).cloned().ok_or_else(|| FileCommandError::NotFound(path_text.to_owned()))
+}
+
+/// How a value is printed: scalars bare, the rest as JSON.
+#[must_use]
+pub fn shown(value: &Value, as_json: bool) -> String {
+    match value {
+        Value::String(text) if !as_json => text.clone(),
+        Value::Object(_) | Value::Array(_) => serde_json::to_string_pretty(value).unwrap_or_default(),
+        other => other.to_string(),
+    }
+}
+
+/// `config set`: JSON5 where it parses, else text; a number given for a text key stays text. Validated before writing.
+///
+/// # Errors
+/// Path, value, validation, disk.
+pub fn set(
+    disk: &ConfigDisk,
+    path: &str,
+    value: &str,
+    strict: bool,
+    now_ms: i64,
+) -> Result<String, FileCommandError> {
+    let path = KeyPath::parse(path)?;
+    let value = match parse(value) {
+        Ok(tree) => tree.to_value(),
+        Err(error) if strict => return Err(FileCommandError::Value(error)),
+        Err(_) => Value::from(value),
+    };
+    match put(disk, &path, value.clone(), now_ms) {
+        Err(_) if !strict && !value.is_string() && !value.is_object() && !value.is_array() => {
+            put(disk, &path, Value::from(value.to_string()), now_ms)
+                .or_else(|_| put(disk, &path, value, now_ms))
+        }
+        result => result,
+    }
+    .map(|_| format!("Updated {path}.{}", restart_hint(&path)))
+}
+
+fn put(disk: &ConfigDisk, path: &KeyPath, value: Value, now_ms: i64) -> Result<Changed, FileCommandError> {
+    if value.to_string().contains(SENTINEL) {
+        let text = format!("Sentinel value \"{SENTINEL}\" in key {path} is not valid as real data");
+        return Err(FileCommandError::Invalid(text));
+    }
+    let before = disk.read();
+    let mut wanted = authored(&before)?;
+    path.set(&mut wanted, value)?;
+    let allow = Allow { loss: true, repair: true };
+    disk.change(&before, NewText::Values(wanted), allow, now_ms).map_err(failed)
+}
+
+/// `config unset`: objects that become empty go too.
+///
+/// # Errors
+/// Path, nothing there, validation, disk.
+pub fn unset(disk: &ConfigDisk, path: &str, now_ms: i64) -> Result<String, FileCommandError> {
+    let text = path.trim();
+    let path = KeyPath::parse(text)?;
+    let before = disk.read();
+    let mut wanted = authored(&before)?;
+    if !path.remove(&mut wanted) {
+        return Err(FileCommandError::NotFound(text.to_owned()));
+    }
+    let allow = Allow { loss: true, repair: true };
+    disk.change(&before, NewText::Values(wanted), allow, now_ms).map_err(failed)?;
+    Ok(format!("Removed {path}.{}", restart_hint(&path)))
+}
+
+/// The file's own values; a file that is not JSON5 cannot be changed by key.
+fn authored(before: &ConfigFile) -> Result<Value, FileCommandError> {
+    if before.parsed.is_object() {
+        return Ok(before.parsed.clone());
+    }
+    Err(FileCommandError::Invalid(super::handle::invalid_for_commands(
+        &before.source.path,
+        &before.findings.issues,
+    )))
+}
+
+/// Nothing reads some keys at run time; for all others the gateway must start again.
+fn restart_hint(path: &KeyPath) -> &'static str {
+    if reach(&path.to_string()) == Reach::None { "" } else { " Restart the gateway to apply." }
+}
+
+fn failed(error: ChangeError) -> FileCommandError {
+    match error {
+        ChangeError::Invalid(issues) => FileCommandError::Invalid(
+            issues.first().map_or_else(|| "Config validation failed".to_owned(), validation_failure),
+        ),
+        other => FileCommandError::Change(other.to_string()),
+    }
+}
+
+/// `Config validation failed: <path>: <message>`; an open door without a list gets both ways out, ready to paste.
+#[must_use]
+pub fn validation_failure(issue: &Issue) -> String {
+    let policy = issue.message.split_once("=\"open\" requires ").map(|(policy, _)| policy);
+    let list =
+        policy.and_then(|policy| policy.rsplit_once('.')).map(|(account, _)| format!("{account}.allowFrom"));
+    let (Some(policy), Some(list)) = (policy, list) else {
+        let hint = issue.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        return format!("Config validation failed: {}: {}{hint}", issue.shown_path(), issue.message);
+    };
+    [
+        format!("Config validation failed: {}", issue.shown_path()),
+        format!("Configuration mismatch: {policy} is \"open\", but {list} does not include \"*\"."),
+        "Fix with:".to_owned(),
+        format!("  openclaw config set {list} '[\"*\"]'"),
+        "Or switch policy:".to_owned(),
+        format!("  openclaw config set {policy} \"pairing\""),
+    ]
+    .join("\n")
+}
+
+/// `config validate`: like the gateway's start, but a reference without a value is an error here.
+#[must_use]
+pub fn validation_issues(file: &ConfigFile) -> Vec<Issue> {
+    let mut issues = file.findings.issues.clone();
+    let missing = file.findings.missing_env.iter();
+    issues.extend(
+        missing
+            .filter(|missing| !file.findings.issues.iter().any(|issue| issue.path == missing.path))
+            .cloned(),
+    );
+    issues
+}
+
+/// `config validate --json`.
+#[must_use]
+pub fn validation_json(file: &ConfigFile) -> Value {
+    let issues = validation_issues(file);
+    if issues.is_empty() {
+        return json!({"valid": true, "path": file.source.path, "warnings": file.findings.warnings,
+            "knownNotBuilt": file.findings.unbuilt});
+    }
+    let message = issues.first().map(ToString::to_string).unwrap_or_default();
+    json!({"ok": false, "error": {"type": "config_invalid", "message": message}, "valid": false,
+        "path": file.source.path, "issues": issues})
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+use super::*;
+use crate::config::Environment;
+use crate::paths::{Paths, ProfileFlags};
+use std::fs;
+
+fn disk(text: &str) -> (tempfile::TempDir, ConfigDisk) {
+    let dir = tempfile::tempdir().expect("dir");
+    let env: Environment = [("HOME", dir.path().to_str().expect("utf-8"))].into_iter().collect();
+    let paths = Paths::resolve(&env, &ProfileFlags::default(), dir.path(), |_| false).expect("paths");
+    if !text.is_empty() {
+        fs::create_dir_all(&paths.state_dir).expect("dir");
+        fs::write(&paths.config_file, text).expect("write");
+    }
+    (dir, ConfigDisk { paths, env })
+}
+
+fn text(disk: &ConfigDisk) -> String {
+    fs::read_to_string(&disk.paths.config_file).expect("read")
+}
+
+#[test]
+fn get_shows_values_and_hides_secrets() {
+    let (_dir, disk) = disk("{gateway: {port: 5, auth: {token: 'abc'}}, agents: {list: [{id: 'x'}]}}");
+    let file = disk.read();
+    let get =
+        |path: &str| get(&file, path).map(|value| shown(&value, false)).map_err(|error| error.to_string());
+    assert_eq!(get("gateway.port"), Ok("5".to_owned()));
+    assert_eq!(get("agents.list[0].id"), Ok("x".to_owned()));
+    assert_eq!(get("gateway.auth.token"), Ok("__OPENCLAW_REDACTED__".to_owned()));
+    assert_eq!(get("agents.list[0]"), Ok("{\n  \"id\": \"x\"\n}".to_owned()));
+    assert_eq!(get("gateway.nope"), Err("Config path not found: gateway.nope".to_owned()));
+    assert_eq!(shown(&json!("x"), true), "\"x\"");
+}
+
+#[test]
+fn set_and_unset_write_what_is_valid_and_keep_the_rest() {
+    let (_dir, disk) = disk("{\n  // mine\n  gateway: { port: 5 },\n}\n");
+    let set = |path: &str, value: &str| set(&disk, path, value, false, 1).map_err(|error| error.to_string());
+    assert_eq!(
+        set("gateway.port", "6"),
+        Ok("Updated gateway.port. Restart the gateway to apply.".to_owned())
+    );
+    assert_eq!(
+        set("gateway.bind", "lan"),
+        Ok("Updated gateway.bind. Restart the gateway to apply.".to_owned())
+    );
+    assert_eq!(
+        set("gateway.auth.token", "12345"),
+        Ok("Updated gateway.auth.token. Restart the gateway to apply.".to_owned())
+    );
+    assert_eq!(set("channels.telegram.allowFrom", "[1, '2']").is_ok(), true);
+    assert_eq!(set("gateway.reload.mode", "'off'"), Ok("Updated gateway.reload.mode.".to_owned()));
+    assert_eq!(
+        set("gateway.port", "many"),
+        Err("Config validation failed: gateway.port: expected integer, got \"many\"".to_owned())
+    );
+    assert_eq!(
+        set("gateway.prot", "1"),
+        Err("Config validation failed: gateway: Unrecognized key: \"prot\" (did you mean \"port\"?)"
+            .to_owned())
+    );
+    assert_eq!(
+        set("channels.telegram.dmPolicy", "open"),
+        Err("Config validation failed: channels.telegram.dmPolicy\nConfiguration mismatch: channels.telegram.dmPolicy is \"open\", but channels.telegram.allowFrom does not include \"*\".\nFix with:\n  openclaw config set channels.telegram.allowFrom '[\"*\"]'\nOr switch policy:\n  openclaw config set channels.telegram.dmPolicy \"pairing\"".to_owned())
+    );
+    assert_eq!(set("a.__proto__.b", "1"), Err("Invalid path segment: __proto__".to_owned()));
+    assert!(set("gateway.auth.token", SENTINEL).is_err());
+    let file = disk.read();
+    assert_eq!(
+        file.parsed["gateway"],
+        json!({"port": 6, "bind": "lan", "auth": {"token": "12345"}, "reload": {"mode": "off"}})
+    );
+    assert!(text(&disk).contains("// mine"), "{}", text(&disk));
+    assert_eq!(
+        unset(&disk, "gateway.auth.token", 2).map_err(|e| e.to_string()),
+        Ok("Removed gateway.auth.token. Restart the gateway to apply.".to_owned())
+    );
+    assert_eq!(disk.read().parsed["gateway"].get("auth"), None);
+    assert_eq!(
+        unset(&disk, "gateway.auth", 2).map_err(|e| e.to_string()),
+        Err("Config path not found: gateway.auth".to_owned())
+    );
+    assert!(super::set(&disk, "gateway.bind", "lan", true, 1).is_err(), "strict JSON");
+}
+
+#[test]
+fn a_missing_file_is_made_and_a_broken_one_can_be_mended_key_by_key() {
+    let (_dir, fresh) = disk("");
+    set(&fresh, "gateway.mode", "local", false, 1).expect("made");
+    assert_eq!(fresh.read().parsed["gateway"]["mode"], "local");
+    let (_dir, broken) = disk("{nope: 1, also: 2, gateway: {port: 5}}");
+    unset(&broken, "nope", 1).expect("fewer issues");
+    assert_eq!(broken.read().findings.issues.len(), 1);
+    unset(&broken, "also", 1).expect("none left");
+    assert!(broken.read().is_valid());
+    let (_dir, unreadable) = disk("{");
+    let error = set(&unreadable, "gateway.port", "1", false, 1).expect_err("refused").to_string();
+    assert!(
+        error.starts_with("Config invalid\nFile: ") && error.ends_with("Run: openclaw doctor --fix"),
+        "{error}"
+    );
+}
+
+#[test]
+fn validate_counts_missing_variables_as_errors() {
+    let (_dir, disk) = disk("{ui: {seamColor: '${NONE}'}, browser: {enabled: true}}");
+    let file = disk.read();
+    assert!(file.is_valid());
+    let out = validation_json(&file);
+    assert_eq!(
+        out["issues"][0]["message"],
+        "Missing env var \"NONE\" referenced at config path: ui.seamColor"
+    );
+    assert_eq!(out["valid"], json!(false));
+    fs::write(&disk.paths.config_file, "{browser: {enabled: true}}").expect("write");
+    let out = validation_json(&disk.read());
+    assert_eq!((&out["valid"], &out["knownNotBuilt"]), (&json!(true), &json!(["browser"])));
+}
