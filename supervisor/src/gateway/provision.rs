@@ -1,6 +1,6 @@
 //! The wanted set of workers, from the configuration: one per agent, one per active channel account.
 
-use crate::config::{ConfigHandle, ConfigSnapshot};
+use crate::config::{ConfigHandle, ConfigSnapshot, worker_config};
 use crate::journal::{Journal, JournalHandle};
 use crate::worker::{Binary, BinaryError, IDLE_STOP_SECONDS, OnChange, Provision, WorkerSpec, worker_env};
 use proto::wire::handshake::{Isolation, WorkerConfig, WorkerId, WorkerPaths};
@@ -123,8 +123,4 @@ async fn provide(
         secrets,
         cursors,
     })
-}
-
-fn worker_config(config: &ConfigSnapshot, _worker: &WorkerId) -> (String, proto::wire::handshake::SecretMap) {
-    (config.config.to_string(), proto::wire::handshake::SecretMap::default())
 }
