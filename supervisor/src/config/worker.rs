@@ -1,7 +1,6 @@
 //! What one worker is told: the sections it acts on, and its own secrets beside them. No worker sees the gateway's
 //! secrets, another channel's, or the keys of model providers that it may not use. Pure.
 
-use super::reach::without_unbuilt;
 use super::secret::{Secret, SecretInput};
 use super::sensitive::is_sensitive;
 use super::{ConfigSnapshot, Environment};
@@ -61,10 +60,10 @@ pub fn provider_key_names(provider: &str) -> Vec<String> {
 /// agents, key names of the account (`botToken`) for channels, dotted paths for the rest.
 #[must_use]
 pub fn worker_config(snapshot: &ConfigSnapshot, worker: &WorkerId) -> (String, SecretMap) {
-    let config = without_unbuilt(&snapshot.config);
+    let config = &snapshot.config;
     let (config, secrets) = match (worker.account(), worker.agent_id()) {
-        (Some((channel, account)), _) => for_channel(&config, snapshot.env(), channel, account),
-        (None, Some(agent)) => for_agent(&config, snapshot.env(), agent),
+        (Some((channel, account)), _) => for_channel(config, snapshot.env(), channel, account),
+        (None, Some(agent)) => for_agent(config, snapshot.env(), agent),
         (None, None) => (Map::new(), SecretMap::default()),
     };
     (Value::Object(config).to_string(), secrets)
