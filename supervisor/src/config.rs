@@ -38,6 +38,7 @@ mod substitute;
 mod syntax;
 mod validate;
 mod worker;
+pub mod worker_check;
 mod write;
 pub mod write_limit;
 

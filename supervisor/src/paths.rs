@@ -193,12 +193,14 @@ mod tests {
         Paths::resolve(&env, flags, Path::new("/cwd"), |path| path == Path::new("/h/.clawdbot"))
     }
 
+    type Row<'a> = (&'a [(&'a str, &'a str)], &'a ProfileFlags, &'a str, &'a str, u16);
+
     #[test]
     fn environment_and_profiles_move_the_places() {
         let none = ProfileFlags::default();
         let dev = ProfileFlags { dev: true, ..none.clone() };
         let named = |name: &str| ProfileFlags { profile: Some(name.into()), dev: false };
-        let rows: [(&[(&str, &str)], &ProfileFlags, &str, &str, u16); 9] = [
+        let rows: [Row<'_>; 9] = [
             (&[("HOME", "/u")], &none, "/u/.openclaw", "/u/.openclaw/openclaw.json", 18_789),
             (&[("HOME", "/h")], &none, "/h/.clawdbot", "/h/.clawdbot/openclaw.json", 18_789),
             (

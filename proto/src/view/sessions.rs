@@ -23,7 +23,7 @@ pub enum DmScope {
     PerAccountChannelPeer,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SessionView {
     #[serde(deserialize_with = "lenient::field")]
@@ -54,22 +54,6 @@ impl SessionView {
     #[must_use]
     pub fn main_key(&self) -> &'static str {
         "main"
-    }
-}
-
-impl Default for SessionView {
-    fn default() -> Self {
-        Self {
-            scope: SessionScope::default(),
-            dm_scope: DmScope::default(),
-            identity_links: BTreeMap::new(),
-            reset: None,
-            reset_by_type: BTreeMap::new(),
-            reset_by_channel: BTreeMap::new(),
-            reset_triggers: None,
-            idle_minutes: None,
-            store: None,
-        }
     }
 }
 

@@ -133,8 +133,7 @@ fn dotenv_line(line: &str) -> Option<(String, String)> {
         return None;
     }
     let value = value.trim();
-    let quoted =
-        |quote: char| value.strip_prefix(quote).and_then(|rest| Some(rest.get(..rest.rfind(quote)?)?));
+    let quoted = |quote: char| value.strip_prefix(quote).and_then(|rest| rest.get(..rest.rfind(quote)?));
     let value = if let Some(body) = quoted('"') {
         body.replace("\\n", "\n").replace("\\r", "\r").replace("\\\"", "\"")
     } else if let Some(body) = quoted('\'').or_else(|| quoted('`')) {

@@ -7,11 +7,12 @@ pub use super::disk::{Allow, ChangeError, Changed, ConfigDisk, NewText};
 use super::issue::{Issue, lines};
 use super::read::{ConfigFile, read_file};
 use super::store::Store;
+use super::worker_check::WorkerPrograms;
 use super::{ConfigSnapshot, ConfigSource, Environment};
 use crate::paths::Paths;
 use serde_json::{Value, json};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -28,6 +29,8 @@ struct Inner {
     disk: RwLock<Arc<ConfigFile>>,
     /// Held over read, judge and write: two writers never interleave.
     writing: Mutex<()>,
+    /// Who checks the sections that workers own; absent until the gateway knows its executables.
+    workers: OnceLock<WorkerPrograms>,
     /// Schema parts that workers gave, by path.
     schema_parts: RwLock<Vec<(String, Value)>>,
 }
@@ -82,6 +85,7 @@ impl ConfigHandle {
             active,
             disk: RwLock::new(file),
             writing: Mutex::new(()),
+            workers: OnceLock::new(),
             schema_parts: RwLock::new(Vec::new()),
         };
         Self { inner: Arc::new(inner) }
@@ -172,14 +176,26 @@ impl ConfigHandle {
         self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// From here on the workers' programs check every change and describe their sections.
+    pub fn use_workers(&self, programs: WorkerPrograms) {
+        let _ = self.inner.workers.set(programs);
+    }
+
     pub fn add_schema_part(&self, path: &str, schema: Value) {
         let mut parts = self.inner.schema_parts.write().unwrap_or_else(PoisonError::into_inner);
         parts.retain(|(known, _)| known != path);
         parts.push((path.to_owned(), schema));
     }
 
+    /// Of the workers' programs (asked once; one that does not answer is left out) and of [`Self::add_schema_part`].
     #[must_use]
     pub fn schema_parts(&self) -> Vec<(String, Value)> {
+        if let Some(programs) = self.inner.workers.get() {
+            let mut parts = programs.schemas();
+            let own = self.inner.schema_parts.read().unwrap_or_else(PoisonError::into_inner);
+            parts.extend(own.iter().cloned());
+            return parts;
+        }
         self.inner.schema_parts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -194,7 +210,35 @@ impl ConfigHandle {
         allow_loss: bool,
         now_ms: i64,
     ) -> Result<Changed, ChangeError> {
+        self.check_by_workers(before, &new, now_ms)?;
         self.inner.place.change(before, new, Allow { loss: allow_loss, repair: false }, now_ms)
+    }
+
+    /// Values that our own rules accept are shown to the programs that act on them, secrets hidden.
+    fn check_by_workers(
+        &self,
+        before: &ConfigFile,
+        new: &NewText<'_>,
+        now_ms: i64,
+    ) -> Result<(), ChangeError> {
+        let Some(programs) = self.inner.workers.get() else { return Ok(()) };
+        let text = match new {
+            NewText::Whole(text) => (*text).to_owned(),
+            NewText::Values(values) => super::edit::printed(values),
+        };
+        let place = &self.inner.place;
+        let file = super::judge(&place.paths.config_file, &text, &place.env);
+        if !file.is_valid() || file.resolved == before.resolved {
+            return Ok(());
+        }
+        let issues = programs.check(&super::redact(&file.resolved));
+        if issues.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.store().keep_rejected(&text, &issues, now_ms) {
+            tracing::warn!("the refused config was not kept: {error}");
+        }
+        Err(ChangeError::Invalid(issues))
     }
 }
 

@@ -200,6 +200,8 @@ mod tests {
         ConfigSnapshot::new(Arc::new(file), ConfigSource::File).expect("valid")
     }
 
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [LocalServer], &'a str);
+
     #[test]
     fn the_order_of_choice() {
         let servers = [
@@ -210,7 +212,7 @@ mod tests {
             },
         ];
         let keys = [("DEEPSEEK_API_KEY", "k"), ("OPENAI_API_KEY", "k")];
-        let rows: [(&str, &[(&str, &str)], &[LocalServer], &str); 7] = [
+        let rows: [Row<'_>; 7] = [
             ("{agents:{defaults:{model:'a/b'}}}", &keys, &servers, "a/b (from the config)"),
             ("{}", &keys, &servers, "openai/gpt-5.2 (OPENAI_API_KEY is set)"),
             ("{env:{vars:{XAI_API_KEY:'k'}}}", &[], &servers, "xai/grok-4-1-fast (XAI_API_KEY is set)"),

@@ -99,21 +99,21 @@ pub fn read_file(path: &Path, env: &Environment) -> ConfigFile {
         },
         Err(issue) => ConfigFile {
             source: SourceText { path: path.to_path_buf(), exists: true, ..SourceText::default() },
-            findings: Findings { issues: vec![issue], ..Findings::default() },
+            findings: Findings { issues: vec![*issue], ..Findings::default() },
             env: env.clone(),
             ..ConfigFile::default()
         },
     }
 }
 
-fn read_text(path: &Path) -> Result<Option<String>, Issue> {
+fn read_text(path: &Path) -> Result<Option<String>, Box<Issue>> {
     let failed = |error: &std::io::Error| {
         let mut issue = Issue::new("", format!("read failed: {error}"));
         if error.kind() == std::io::ErrorKind::PermissionDenied {
             let uid = rustix::process::getuid().as_raw();
             issue = issue.hint(format!("chown {uid} \"{}\"", path.display()));
         }
-        Err(issue)
+        Err(Box::new(issue))
     };
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
@@ -125,11 +125,14 @@ fn read_text(path: &Path) -> Result<Option<String>, Issue> {
         return failed(&error);
     }
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(Issue::new("", format!("read failed: file is larger than {FILE_BYTES_MAX} bytes")));
+        return Err(Box::new(Issue::new(
+            "",
+            format!("read failed: file is larger than {FILE_BYTES_MAX} bytes"),
+        )));
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some(text)),
-        Err(_) => Err(Issue::new("", "read failed: file is not UTF-8 text")),
+        Err(_) => Err(Box::new(Issue::new("", "read failed: file is not UTF-8 text"))),
     }
 }
 

@@ -25,7 +25,7 @@ pub struct ConfigRpcError {
     /// `INVALID_REQUEST` or `UNAVAILABLE`.
     pub code: &'static str,
     pub message: String,
-    pub details: Option<Value>,
+    pub details: Option<Box<Value>>,
     pub retry_after_ms: Option<i64>,
 }
 
@@ -42,7 +42,7 @@ impl ConfigRpcError {
             }
             _ => "invalid config".to_owned(),
         };
-        Self { details: Some(json!({ "issues": issues })), ..Self::invalid(message) }
+        Self { details: Some(Box::new(json!({ "issues": issues }))), ..Self::invalid(message) }
     }
 
     /// Too many writes.
@@ -52,7 +52,7 @@ impl ConfigRpcError {
         Self {
             code: "UNAVAILABLE",
             message: format!("rate limit exceeded for {method}; retry after {seconds}s"),
-            details: Some(json!({"method": method, "limit": limited.limit})),
+            details: Some(Box::new(json!({"method": method, "limit": limited.limit}))),
             retry_after_ms: Some(limited.retry_after_ms),
         }
     }

@@ -36,7 +36,7 @@ fn full(parts: &[(String, Value)]) -> Value {
         overlay_at(&mut schema, section, &part);
     }
     for (path, part) in parts {
-        overlay_at(&mut schema, path, part);
+        overlay_at(&mut schema, path, &inlined(part, &Value::Null, 0));
     }
     schema
 }
@@ -132,6 +132,43 @@ fn annotations(path: &str) -> Map<String, Value> {
     out
 }
 
+/// A part with its `$ref`s to `$defs` (or `definitions`) folded in; a type that contains itself ends as "anything".
+fn inlined(part: &Value, outer: &Value, depth: usize) -> Value {
+    const DEPTH_LEVELS_MAX: usize = 24;
+    match part {
+        _ if depth > DEPTH_LEVELS_MAX => json!({}),
+        Value::Object(keys) => {
+            let own = keys.get("$defs").or_else(|| keys.get("definitions")).unwrap_or(outer);
+            let name = keys.get("$ref").and_then(Value::as_str).and_then(|at| at.rsplit('/').next());
+            let mut out = match name.and_then(|name| own.get(name)) {
+                Some(target) => map(inlined(target, own, depth + 1)),
+                None => Map::new(),
+            };
+            for (key, value) in keys
+                .iter()
+                .filter(|(key, _)| !["$defs", "definitions", "$ref", "$schema"].contains(&key.as_str()))
+            {
+                out.insert(key.clone(), inlined(value, own, depth + 1));
+            }
+            // `anyOf [T, null]` is how an optional T is written: what counts here are T's own keys.
+            if let Some(first) =
+                out.get("anyOf").and_then(Value::as_array).and_then(|all| all.first()).cloned()
+            {
+                for key in ["properties", "items", "additionalProperties", "description"] {
+                    if let (None, Some(value)) = (out.get(key), first.get(key)) {
+                        out.insert(key.to_owned(), value.clone());
+                    }
+                }
+            }
+            Value::Object(out)
+        }
+        Value::Array(items) => {
+            Value::Array(items.iter().map(|item| inlined(item, outer, depth + 1)).collect())
+        }
+        other => other.clone(),
+    }
+}
+
 /// Lays a part over the node at a path (`channels.telegram`, `agents.list.*`); places that do not exist are made.
 fn overlay_at(schema: &mut Value, path: &str, part: &Value) {
     let mut node = schema;
@@ -172,8 +209,7 @@ fn overlay(node: &mut Value, part: &Value) {
         return;
     }
     let Some(part) = part.as_object() else { return };
-    for key in ["title", "description", "minimum", "maximum", "default", "examples", "x-class", "x-sensitive"]
-    {
+    for key in ["description", "minimum", "maximum", "default", "examples", "x-sensitive"] {
         if let Some(value) = part.get(key).filter(|value| !value.is_null()) {
             node[key] = value.clone();
         }
@@ -319,6 +355,11 @@ mod tests {
         let telegram = &out["schema"]["properties"]["channels"]["properties"]["telegram"]["properties"];
         assert_eq!(telegram["apiRoot"]["description"], "Another server.");
         assert_eq!(telegram["brandNew"]["type"], "string");
+        let part = json!({"properties": {"agents": {"$defs": {"D": {"properties": {"workspace": {"description": "Home."}}}},
+            "properties": {"defaults": {"anyOf": [{"$ref": "#/$defs/D"}, {"type": "null"}]}}}}});
+        let out = document(&[(String::new(), part)], "");
+        let defaults = &out["schema"]["properties"]["agents"]["properties"]["defaults"];
+        assert_eq!(defaults["properties"]["workspace"]["description"], "Home.");
         let hints = &out["uiHints"];
         for path in
             ["gateway.auth.token", "models.providers.*.apiKey", "channels.telegram.accounts.*.botToken"]

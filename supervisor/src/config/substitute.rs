@@ -104,10 +104,10 @@ pub fn has_reference(text: &str) -> bool {
 /// for, the file keeps the reference.
 pub fn restore_references(candidate: &mut Value, authored: &Value, resolved: &Value) {
     match (&mut *candidate, authored, resolved) {
-        (Value::String(text), Value::String(written), Value::String(meant)) => {
-            if text == meant && text != written && has_reference(written) {
-                text.clone_from(written);
-            }
+        (Value::String(text), Value::String(written), Value::String(meant))
+            if text == meant && text != written && has_reference(written) =>
+        {
+            text.clone_from(written);
         }
         (Value::Object(map), Value::Object(written), Value::Object(meant)) => {
             for (key, value) in map {

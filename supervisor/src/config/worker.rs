@@ -148,10 +148,10 @@ fn own_entry<'a>(config: &'a Value, agent: &str) -> Option<&'a Value> {
 fn other_agents(config: &Value, agent: &str) -> Vec<String> {
     let is_other = |id: &str| normalize_agent_id(id) != agent;
     let list = config.pointer("/agents/list").and_then(Value::as_array);
-    let listed = list.into_iter().flatten().enumerate().filter_map(|(index, entry)| {
-        is_other(entry.get("id").and_then(Value::as_str).unwrap_or(""))
-            .then(|| format!("agents.list.{index}."))
-    });
+    let listed = list.into_iter().flatten().enumerate();
+    let listed = listed
+        .filter(|(_, entry)| is_other(entry.get("id").and_then(Value::as_str).unwrap_or("")))
+        .map(|(index, _)| format!("agents.list.{index}."));
     let entries = config.pointer("/agents/entries").and_then(Value::as_object);
     let mapped = entries.into_iter().flatten().filter(|(id, _)| is_other(id));
     listed.chain(mapped.map(|(id, _)| format!("agents.entries.{id}."))).collect()

@@ -1,5 +1,6 @@
 //! The wanted set of workers, from the configuration: one per agent, one per active channel account.
 
+use crate::config::worker_check::WorkerPrograms;
 use crate::config::{ConfigHandle, ConfigSnapshot, worker_config};
 use crate::journal::{Journal, JournalHandle};
 use crate::worker::{Binary, BinaryError, IDLE_STOP_SECONDS, OnChange, Provision, WorkerSpec, worker_env};
@@ -32,6 +33,11 @@ impl Provisioner {
             agent: Arc::new(Binary::find("openclaw-agent")?),
             channel: Arc::new(Binary::find("openclaw-channel")?),
         })
+    }
+
+    /// The executables that check and describe the sections that they own.
+    pub fn programs(&self) -> WorkerPrograms {
+        WorkerPrograms::new([&self.agent, &self.channel].map(|binary| binary.path().to_path_buf()).to_vec())
     }
 
     /// Every worker that the running configuration wants.

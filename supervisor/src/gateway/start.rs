@@ -281,6 +281,7 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
         .map_err(|error| fatal(error.to_string()))?;
     let provisioner =
         Provisioner::new(config.clone(), journal.clone()).map_err(|error| fatal(error.to_string()))?;
+    config.use_workers(provisioner.programs());
     workers.apply(provisioner.specs());
     resume(&core, recovered).await;
     config.mark_good("start", now_ms());

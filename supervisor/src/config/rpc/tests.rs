@@ -125,7 +125,7 @@ fn a_limit_error_has_the_recorded_shape() {
         (error.code, error.message.as_str()),
         ("UNAVAILABLE", "rate limit exceeded for config.patch; retry after 60s")
     );
-    assert_eq!(error.details, Some(json!({"method": "config.patch", "limit": "3 per 60s"})));
+    assert_eq!(error.details, Some(Box::new(json!({"method": "config.patch", "limit": "3 per 60s"}))));
     assert_eq!(error.retry_after_ms, Some(59_989));
 }
 

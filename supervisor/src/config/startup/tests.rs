@@ -144,11 +144,13 @@ fn binds_never_fall_back_to_all_interfaces() {
     }
 }
 
+type AuthRow<'a> = (&'a str, &'a [(&'a str, &'a str)], Overrides, AuthMode, Option<&'a str>, Option<&'a str>);
+
 #[test]
 fn auth_mode_and_secret_precedence() {
     let token = |value: &str| Overrides { token: Secret::new(value), ..Overrides::default() };
     let env = [("OPENCLAW_GATEWAY_TOKEN", "et"), ("OPENCLAW_GATEWAY_PASSWORD", "ep")];
-    let rows: [(&str, &[(&str, &str)], Overrides, AuthMode, Option<&str>, Option<&str>); 6] = [
+    let rows: [AuthRow<'_>; 6] = [
         ("", &env[..1], Overrides::default(), AuthMode::Token, Some("et"), None),
         ("", &env, Overrides::default(), AuthMode::Password, Some("et"), Some("ep")),
         ("auth:{token:'ft'}", &env[..1], Overrides::default(), AuthMode::Token, Some("ft"), None),
