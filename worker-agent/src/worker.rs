@@ -263,7 +263,9 @@ impl Worker {
                 self.reply(corr, Steered { taken }.into());
             }
             SupToAgent::AbortRun(abort) => {
-                drop(self.with(abort.run_id, |known| known.reins.stop(&abort.why)))
+                if self.with(abort.run_id, |known| known.reins.stop(&abort.why)).is_none() {
+                    tracing::debug!(run = %abort.run_id, "nothing to abort");
+                }
             }
             SupToAgent::FinalAck(FinalAck { run_id }) => {
                 if let Some(known) = locked(&self.runs).remove(&run_id) {

@@ -212,13 +212,6 @@ impl Content {
             Self::Blocks(blocks) => blocks,
         }
     }
-
-    pub fn is_empty(&self) -> bool {
-        match self {
-            Self::Text(text) => text.is_empty(),
-            Self::Blocks(blocks) => blocks.is_empty(),
-        }
-    }
 }
 
 impl Message {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::entry::{Body, Header};
-use super::store::{SessionEntry, SessionStore, StoreError};
+use super::store::{SessionEntry, SessionStore, StoreError, StoreFile};
 use super::transcript::{Transcript, TranscriptError};
 
 /// Transcripts that stay open. Each holds a descriptor, a lock and up to 4 MiB.
@@ -32,6 +32,8 @@ pub struct Sessions(Arc<Inner>);
 struct Inner {
     dir: PathBuf,
     store: Mutex<SessionStore>,
+    /// Taken after `store` is released: writing waits for the disk, reading does not.
+    file: Mutex<StoreFile>,
     /// Least recently used first.
     open: Mutex<Vec<(PathBuf, Arc<Mutex<Transcript>>)>>,
 }
@@ -74,7 +76,8 @@ impl Sessions {
             for note in &store.notes {
                 tracing::warn!(note, "session store repaired");
             }
-            Ok(Self(Arc::new(Inner { dir, store: Mutex::new(store), open: Mutex::new(Vec::new()) })))
+            let file = Mutex::new(StoreFile::new(&dir));
+            Ok(Self(Arc::new(Inner { dir, store: Mutex::new(store), file, open: Mutex::new(Vec::new()) })))
         })
         .await
     }
@@ -108,15 +111,20 @@ impl Sessions {
     ) -> Result<Result<SessionEntry, E>, SessionError> {
         let (inner, key) = (self.0.clone(), key.to_owned());
         blocking(move || {
-            let mut store = locked(&inner.store);
-            let before = store.get(&key);
-            let mut entry = before.clone().unwrap_or_default();
-            if let Err(refusal) = change(&mut entry) {
-                return Ok(Err(refusal));
-            }
-            if before.as_ref() != Some(&entry) {
-                store.put(&key, entry.clone())?;
-            }
+            let (entry, generation) = {
+                let mut store = locked(&inner.store);
+                let before = store.get(&key);
+                let mut entry = before.clone().unwrap_or_default();
+                if let Err(refusal) = change(&mut entry) {
+                    return Ok(Err(refusal));
+                }
+                if before.as_ref() == Some(&entry) {
+                    return Ok(Ok(entry));
+                }
+                let generation = store.put(&key, entry.clone());
+                (entry, generation)
+            };
+            inner.reach(generation)?;
             Ok(Ok(entry))
         })
         .await
@@ -124,12 +132,22 @@ impl Sessions {
 
     pub async fn put(&self, key: &str, entry: SessionEntry) -> Result<(), SessionError> {
         let (inner, key) = (self.0.clone(), key.to_owned());
-        blocking(move || Ok(locked(&inner.store).put(&key, entry)?)).await
+        blocking(move || {
+            let generation = locked(&inner.store).put(&key, entry);
+            Ok(inner.reach(generation)?)
+        })
+        .await
     }
 
     pub async fn remove(&self, key: &str) -> Result<Option<SessionEntry>, SessionError> {
         let (inner, key) = (self.0.clone(), key.to_owned());
-        blocking(move || Ok(locked(&inner.store).remove(&key)?)).await
+        blocking(move || {
+            let removed = locked(&inner.store).remove(&key);
+            let Some((entry, generation)) = removed else { return Ok(None) };
+            inner.reach(generation)?;
+            Ok(Some(entry))
+        })
+        .await
     }
 
     /// The file of a session: as its entry says, if that lies in our folder, else by its id.
@@ -197,6 +215,15 @@ impl Sessions {
         }
         open.push((log.path.clone(), transcript.clone()));
         Ok(transcript)
+    }
+}
+
+impl Inner {
+    /// Waits until the file holds this generation of the store.
+    fn reach(&self, generation: u64) -> Result<(), StoreError> {
+        let mut file = locked(&self.file);
+        proto::runtime::failpoint::hit("ag.store.mid");
+        file.reach(generation, || locked(&self.store).image())
     }
 }
 

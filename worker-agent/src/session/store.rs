@@ -1,4 +1,5 @@
-//! `sessions.json`: session key → entry. One writer (this process), whole-file replace, unknown fields kept.
+//! `sessions.json`: session key → entry. One writer (this process), whole-file replace, unknown fields kept. Memory and
+//! file are two things: [`SessionStore`] changes at once, [`StoreFile`] follows.
 //! A field of an entry is read and written by name, because most of them belong to parts that come and go.
 //!
 //! Not here: what a reset keeps (`reset`), and who is told about a change (`worker`).
@@ -31,8 +32,9 @@ pub struct SessionEntry(pub Map<String, Value>);
 /// See the module head.
 #[derive(Debug)]
 pub struct SessionStore {
-    path: PathBuf,
     entries: Map<String, Value>,
+    /// Counts changes.
+    generation: u64,
     /// What loading had to do, for the log.
     pub notes: Vec<String>,
 }
@@ -79,7 +81,7 @@ impl SessionStore {
     pub fn load(sessions_dir: &Path, now_ms: i64) -> Result<Self, StoreError> {
         let path = sessions_dir.join("sessions.json");
         let io = |source| StoreError::Io { path: path.clone(), source };
-        let mut store = Self { path: path.clone(), entries: Map::new(), notes: Vec::new() };
+        let mut store = Self { entries: Map::new(), generation: 0, notes: Vec::new() };
         match fs::metadata(&path) {
             Ok(meta) if meta.len() > STORE_BYTES_MAX => {
                 return Err(StoreError::TooLarge { path, bytes: meta.len() });
@@ -107,16 +109,8 @@ impl SessionStore {
         Ok(store)
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub fn get(&self, key: &str) -> Option<SessionEntry> {
         self.entries.get(key)?.as_object().cloned().map(SessionEntry)
-    }
-
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str)
     }
 
     pub fn entries(&self) -> impl Iterator<Item = (&str, SessionEntry)> {
@@ -125,22 +119,22 @@ impl SessionStore {
         })
     }
 
-    /// Puts an entry and writes the file; on failure memory keeps the old state, as the file does.
-    pub fn put(&mut self, key: &str, entry: SessionEntry) -> Result<(), StoreError> {
-        let before = self.entries.insert(key.to_owned(), Value::Object(entry.0));
-        self.save().inspect_err(|_| restore(&mut self.entries, key, before))
+    /// Changes memory; returns the generation that has to reach the disk.
+    pub fn put(&mut self, key: &str, entry: SessionEntry) -> u64 {
+        self.entries.insert(key.to_owned(), Value::Object(entry.0));
+        self.generation += 1;
+        self.generation
     }
 
-    pub fn remove(&mut self, key: &str) -> Result<Option<SessionEntry>, StoreError> {
-        let Some(Value::Object(entry)) = self.entries.shift_remove(key) else { return Ok(None) };
-        let before = Some(Value::Object(entry.clone()));
-        self.save().inspect_err(|_| restore(&mut self.entries, key, before))?;
-        Ok(Some(SessionEntry(entry)))
+    pub fn remove(&mut self, key: &str) -> Option<(SessionEntry, u64)> {
+        let Some(Value::Object(entry)) = self.entries.shift_remove(key) else { return None };
+        self.generation += 1;
+        Some((SessionEntry(entry), self.generation))
     }
 
-    fn save(&mut self) -> Result<(), StoreError> {
-        let text = serde_json::to_vec_pretty(&self.entries).unwrap_or_default();
-        disk::replace(&self.path, &text).map_err(|source| StoreError::Io { path: self.path.clone(), source })
+    /// What a file of this generation holds.
+    pub fn image(&self) -> (Vec<u8>, u64) {
+        (serde_json::to_vec_pretty(&self.entries).unwrap_or_default(), self.generation)
     }
 
     /// Lookup ignores case, so only one spelling may live: the newest.
@@ -182,10 +176,30 @@ impl SessionStore {
     }
 }
 
-fn restore(entries: &mut Map<String, Value>, key: &str, before: Option<Value>) {
-    match before {
-        Some(entry) => drop(entries.insert(key.to_owned(), entry)),
-        None => drop(entries.shift_remove(key)),
+/// Where the store stands on disk. Its writer serves everybody who waits with one write: many sessions that end at once
+/// cost one fsync, and nobody is told of a change before it is there.
+#[derive(Debug)]
+pub struct StoreFile {
+    path: PathBuf,
+    written: u64,
+}
+
+impl StoreFile {
+    pub fn new(sessions_dir: &Path) -> Self {
+        Self { path: sessions_dir.join("sessions.json"), written: 0 }
+    }
+
+    /// Makes sure that `wanted` is on disk; `image` is asked only if it is not. After a failure memory is ahead of the
+    /// file, and the next write brings it up.
+    pub fn reach(&mut self, wanted: u64, image: impl FnOnce() -> (Vec<u8>, u64)) -> Result<(), StoreError> {
+        if self.written >= wanted {
+            return Ok(());
+        }
+        let (bytes, generation) = image();
+        disk::replace(&self.path, &bytes)
+            .map_err(|source| StoreError::Io { path: self.path.clone(), source })?;
+        self.written = generation;
+        Ok(())
     }
 }
 

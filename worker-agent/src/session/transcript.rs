@@ -9,8 +9,10 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use proto::runtime::failpoint;
+
 use super::disk::{self, with_suffix};
-use super::entry::{Body, Entry, Fallback, Header, iso};
+use super::entry::{Body, Entry, Fallback, Header, TURN_FINAL, iso};
 use super::message::Message;
 
 /// Entries that one open session keeps in memory. More text than this fits no model's window.
@@ -85,14 +87,6 @@ impl Transcript {
         Ok(transcript)
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub fn header(&self) -> &Header {
-        &self.header
-    }
-
     pub fn repairs(&self) -> &Repairs {
         &self.repairs
     }
@@ -100,14 +94,6 @@ impl Transcript {
     /// Entries in the file, the header not counted.
     pub fn len(&self) -> usize {
         self.entries
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.entries == 0
-    }
-
-    pub fn leaf(&self) -> Option<&str> {
-        self.leaf.as_deref()
     }
 
     /// The next entry becomes a child of `parent` instead of the last one: starts a branch.
@@ -120,6 +106,7 @@ impl Transcript {
         let entry = Entry { id: self.fresh_id(), parent_id: self.leaf.clone(), timestamp: iso(now_ms), body };
         let line = entry.to_line();
         let id = entry.id.clone();
+        self.tear(&entry.body, &line);
         self.write_line(&line)?;
         self.remember(entry, line.len());
         Ok(id)
@@ -150,19 +137,32 @@ impl Transcript {
         super::context::build(&self.branch())
     }
 
-    fn fresh_id(&self) -> String {
-        loop {
-            let mut bytes = [0_u8; 4];
-            // Without entropy the id comes from the count: still unique in this file.
-            if getrandom::fill(&mut bytes).is_err() {
-                bytes = (self.entries as u32).to_le_bytes();
-            }
-            let mut id = u32::from_le_bytes(bytes);
-            while self.ids.contains(&id) {
-                id = id.wrapping_add(1);
-            }
-            return format!("{id:08x}");
+    /// Test builds only: the power goes away in the middle of this record.
+    fn tear(&mut self, body: &Body, line: &[u8]) {
+        let point = match body {
+            Body::Message { message: Message::User(_) } => "ag.c3.mid_write",
+            Body::Message { message: Message::Assistant(_) } => "ag.c4.mid_write",
+            Body::Message { message: Message::ToolResult(_) } => "ag.c6.mid_write",
+            body if body.custom_data(TURN_FINAL).is_some() => "ag.c7.mid_write",
+            _ => return,
+        };
+        if let Some(bytes) = failpoint::torn(point) {
+            drop(self.file.write_all(line.get(..bytes).unwrap_or(line)));
+            failpoint::die();
         }
+    }
+
+    fn fresh_id(&self) -> String {
+        let mut bytes = [0_u8; 4];
+        // Without entropy the id comes from the count: still unique in this file.
+        if getrandom::fill(&mut bytes).is_err() {
+            bytes = (self.entries as u32).to_le_bytes();
+        }
+        let mut id = u32::from_le_bytes(bytes);
+        while self.ids.contains(&id) {
+            id = id.wrapping_add(1);
+        }
+        format!("{id:08x}")
     }
 
     /// One `write(2)` for the record; the header of a new file goes in front of it in the same write.

@@ -123,6 +123,12 @@ async fn parts(run: &Run, end: End) -> Vec<OutPart> {
             payload::assemble(&heard.answers, error, heard.failed_tool.as_ref())
         }
     };
+    if run.entry.str("reasoningLevel") == Some("on")
+        && let Some(thoughts) = payload::reasoning(&heard.answers)
+        && !payloads.is_empty()
+    {
+        payloads.insert(0, thoughts);
+    }
     let said = |text: &str| run.spec.texts_done.iter().any(|done| done.trim() == text.trim());
     payloads.retain(|payload| !payload.media.is_empty() || !said(&payload.text));
     if let Some(notice) = heard.notice.clone().filter(|notice| !said(notice)) {

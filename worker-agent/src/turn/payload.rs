@@ -1,6 +1,6 @@
 //! What a run delivers: its visible texts as parts of a reply. PURE.
 
-use crate::session::message::{AssistantMessage, StopReason};
+use crate::session::message::{AssistantMessage, Block, StopReason};
 use crate::session::visible;
 
 /// One message to the person.
@@ -21,6 +21,21 @@ pub struct FailedTool {
     pub text: String,
     /// It changes something.
     pub mutating: bool,
+}
+
+/// The thoughts of a run as a message of their own, in italics, for sessions with reasoning `on`.
+pub fn reasoning(answers: &[AssistantMessage]) -> Option<Payload> {
+    let thoughts =
+        answers.iter().flat_map(|answer| answer.content.blocks()).filter_map(|block| match block {
+            Block::Thinking { thinking, .. } if !thinking.trim().is_empty() => Some(thinking.trim()),
+            _ => None,
+        });
+    let lines: Vec<String> = thoughts
+        .flat_map(str::lines)
+        .map(|line| if line.trim().is_empty() { String::new() } else { format!("_{}_", line.trim()) })
+        .collect();
+    let text = format!("Reasoning:\n{}", lines.join("\n"));
+    (!lines.is_empty()).then(|| Payload { text, ..Payload::default() })
 }
 
 /// The order is fixed: an error line, the texts, then a warning about a failed tool.
@@ -168,6 +183,15 @@ mod tests {
         assert_eq!(count(&[answer("ok")], failed(false, "not found")), 1);
         assert_eq!(count(&[], failed(false, "not found")), 1);
         assert_eq!(count(&[], failed(false, "Missing required parameter: path")), 0);
+    }
+
+    #[test]
+    fn thoughts_as_a_message() {
+        let mut thoughtful = answer("");
+        let blocks = vec![Block::thinking("one\n\ntwo", None), Block::text("Yes.")];
+        thoughtful.content = crate::session::message::Content::Blocks(blocks);
+        assert_eq!(reasoning(&[thoughtful]).unwrap().text, "Reasoning:\n_one_\n\n_two_");
+        assert_eq!(reasoning(&[answer("Yes.")]), None);
     }
 
     #[test]

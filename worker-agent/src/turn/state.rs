@@ -156,6 +156,7 @@ impl Turn {
         self.stop.get_or_insert(why);
     }
 
+    #[cfg(test)]
     pub fn stopped(&self) -> Option<Stop> {
         self.stop
     }

@@ -36,9 +36,7 @@ fn branch(words: &str) -> Vec<Entry> {
         .enumerate()
         .map(|(at, body)| {
             let id = format!("{at:08x}");
-            let entry =
-                Entry { id: id.clone(), parent_id: parent.replace(id), timestamp: String::new(), body };
-            entry
+            Entry { id: id.clone(), parent_id: parent.replace(id), timestamp: String::new(), body }
         })
         .collect()
 }
