@@ -17,7 +17,7 @@ mod paths;
 mod router;
 mod rpc;
 mod scheduler;
-mod session_import;
+mod takeover;
 mod worker;
 
 use clap::Parser;

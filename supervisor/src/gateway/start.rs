@@ -274,7 +274,7 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
         board: handles.channels.clone(),
     };
     tokio::task::spawn_local(pump.run(events));
-    crate::session_import::run(&handles).await;
+    crate::takeover::run(&handles).await;
 
     let control = Control::open(&paths).map_err(|error| fatal(error.to_string()))?;
     let front = Front::start(handles.clone(), listeners, Some(control), fanned)
