@@ -6,6 +6,7 @@
 pub mod channel_board;
 #[cfg(test)]
 pub mod fixture;
+mod housekeeping;
 pub mod logging;
 mod port_owner;
 mod provision;

@@ -51,7 +51,10 @@ async fn telegram_positions(handles: &Handles) {
 fn position(text: &[u8]) -> Option<String> {
     let file: Value = serde_json::from_slice(text).ok()?;
     let last = file["lastUpdateId"].as_i64()?;
-    let bot = file["botId"].as_str().map(str::to_owned).or_else(|| file["botId"].as_i64().map(|id| id.to_string()))?;
+    let bot = file["botId"]
+        .as_str()
+        .map(str::to_owned)
+        .or_else(|| file["botId"].as_i64().map(|id| id.to_string()))?;
     Some(format!("{bot}:{}", last.checked_add(1)?))
 }
 
@@ -60,7 +63,8 @@ fn position(text: &[u8]) -> Option<String> {
 async fn leftover_replies(handles: &Handles) {
     let dir = handles.front.paths.state_dir.join("delivery-queue");
     let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
-    let files = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
+    let files =
+        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
     let mut found = 0;
     for path in files.take(QUEUED_FILES_MAX) {
         let small = std::fs::metadata(&path).is_ok_and(|meta| meta.len() <= QUEUED_BYTES_MAX);

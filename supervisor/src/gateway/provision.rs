@@ -9,9 +9,6 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// Variables of the gateway that a tool of an agent may see.
-const TOOL_ENV: [&str; 10] =
-    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM", "TMPDIR"];
 /// Channels for which an adapter exists.
 const BUILT_CHANNELS: [&str; 1] = ["telegram"];
 /// Positions that a network's adapter keeps.
@@ -112,8 +109,8 @@ async fn provide(
             }
         }
     }
-    let tool_env =
-        snapshot.env().iter().filter(|(name, _)| TOOL_ENV.contains(name) || name.starts_with("LC_"));
+    let own = config.base_env().iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let tool_env = proto::wire::tool_env::scrub(own, &BTreeMap::new());
     Ok(Provision {
         config: WorkerConfig {
             config_json,
@@ -123,7 +120,7 @@ async fn provide(
                 config_path: paths.config_file.display().to_string(),
                 home: paths.home.display().to_string(),
             },
-            tool_env: tool_env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            tool_env,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         secrets,

@@ -57,6 +57,12 @@ pub struct Locks {
     _workspaces: Vec<Held>,
 }
 
+impl Locks {
+    pub fn displaced(&self) -> bool {
+        self.instance.displaced()
+    }
+}
+
 /// Everything before the runtimes start.
 struct Prepared {
     options: Options,
@@ -103,6 +109,7 @@ fn refused(message: impl Into<String>, exit_code: u8) -> Refused {
 
 fn prepare(options: Options, process_env: Environment, paths: Paths) -> Result<Prepared, Refused> {
     let notify = Notify::new(&process_env);
+    proto::runtime::failpoint::arm(process_env.get("OPENCLAW_FAILPOINTS").unwrap_or_default());
     lock::create_private_dir(&paths.state_dir).map_err(|error| {
         refused(format!("state directory {}: {error}", paths.state_dir.display()), exit_code::FAILURE)
     })?;
@@ -284,6 +291,8 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     config.use_workers(provisioner.programs());
     workers.apply(provisioner.specs());
     resume(&core, recovered).await;
+    let locks = Rc::new(locks);
+    tokio::task::spawn_local(super::housekeeping::run(core, locks.clone()));
     config.mark_good("start", now_ms());
     ready(&handles, &plan, &notify, options.welcome);
     let end = stop::until_told(&handles).await;
@@ -384,9 +393,6 @@ fn build_core(handles: &Handles) -> Core {
 }
 
 async fn resume(core: &Core, recovered: crate::journal::Recovered) {
-    for run in &recovered.abandoned {
-        tracing::warn!(run = %run.run_id, session = run.session_key, "run was too old to go on with");
-    }
     if !recovered.clean {
         let (runs, queued) =
             (recovered.interrupted.len() + recovered.pending.len(), recovered.queued_sessions.len());

@@ -158,12 +158,14 @@ impl Core {
 
     /// After a start: goes on with what the last life left.
     pub async fn resume(&self, recovered: Recovered) -> Result<(), JournalError> {
-        for row in recovered.interrupted.into_iter().chain(recovered.pending) {
+        let runs = recovered.interrupted.into_iter().chain(recovered.pending).chain(recovered.abandoned);
+        for row in runs {
             self.resume_run(row).await;
         }
         for session_key in recovered.queued_sessions {
             for row in self.shared.journal.open_inbound(Some(session_key)).await? {
-                self.queued(row).await;
+                let (key, agent) = (row.session_key.clone(), row.agent.clone());
+                self.tell(&key, &agent, SessionCommand::Restored(Box::new(row))).await;
             }
         }
         Ok(())

@@ -40,6 +40,8 @@ pub enum SessionCommand {
     Submit(Box<TurnRequest>, oneshot::Sender<Result<Submitted, Refusal>>),
     /// A message of a network: C1 is committed.
     Queued(Box<InboundRow>),
+    /// A message that waited when the gateway ended: no cap, no quiet time.
+    Restored(Box<InboundRow>),
     /// After a restart: a run that was claimed or under way.
     Resume(Box<RunRow>),
     Abort {
@@ -173,6 +175,7 @@ impl Session {
                 let _gone = reply.send(answer);
             }
             SessionCommand::Queued(row) => self.enqueue_row(*row).await,
+            SessionCommand::Restored(row) => self.restore_row(*row),
             SessionCommand::Resume(row) => self.resume(*row),
             SessionCommand::Abort { run_id, why, reply } => self.abort(run_id.as_deref(), why, reply).await,
             SessionCommand::Agent(message) => self.on_agent(*message).await,

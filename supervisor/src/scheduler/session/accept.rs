@@ -108,11 +108,30 @@ impl Session {
         Submitted { run_id: key.to_owned(), status, accepted_ms: self.shared.now_ms(), progress }
     }
 
-    /// A message whose C1 is committed: from a network, or from before a restart.
+    /// A message of a network, whose C1 is committed.
     pub(super) async fn enqueue_row(&mut self, row: InboundRow) {
+        let waited = !self.is_idle();
+        if let Some((pending, grouping)) = self.pending_of(row, waited) {
+            self.push(pending, grouping).await;
+        }
+    }
+
+    /// A message that waited when the gateway ended.
+    pub(super) fn restore_row(&mut self, row: InboundRow) {
+        match self.pending_of(row, false) {
+            Some((pending, Grouping::Alone)) => self.solo.push_back(pending),
+            Some((pending, Grouping::ByMode)) => {
+                let settings = self.queue_settings(&pending.turn.origin.channel);
+                self.queue.restore(pending.into_item(), settings);
+            }
+            None => {}
+        }
+    }
+
+    fn pending_of(&self, row: InboundRow, waited: bool) -> Option<(Pending, Grouping)> {
         let Some(turn) = StoredTurn::decode(&row.body) else {
             tracing::error!(seq = row.seq, session = %self.key, "stored message cannot be read; it stays in the journal");
-            return;
+            return None;
         };
         let own_id = Some(turn.client_run_id.as_str()).filter(|id| !id.is_empty());
         let progress = own_id.map(|id| self.shared.runs.borrow_mut().open(id, &self.key));
@@ -120,7 +139,7 @@ impl Session {
             OriginKind::Chat | OriginKind::Channel => Grouping::ByMode,
             OriginKind::Agent | OriginKind::Http | OriginKind::System => Grouping::Alone,
         };
-        self.push(Pending { seq: row.seq, turn, waited: !self.is_idle(), progress }, grouping).await;
+        Some((Pending { seq: row.seq, turn, waited, progress }, grouping))
     }
 
     pub(super) fn resume(&mut self, row: RunRow) {
