@@ -29,14 +29,11 @@ pub mod types;
 
 pub use failure::{ProviderError, Reason};
 pub use http::Http;
-pub use model::{Deadlines, Endpoint, Model, Secret};
-pub use models::{Models, Selected};
+pub use model::{Endpoint, Model};
+pub use models::Models;
 pub use retry::RetryBudget;
 pub use thinking::ThinkingLevel;
-pub use types::{
-    AssistantMessage, Block, Content, Cost, Message, ModelRequest, ProviderEvent, StopReason,
-    ToolResultMessage, ToolSpec, Usage, UserMessage,
-};
+pub use types::{ModelRequest, ProviderEvent, ToolSpec};
 
 /// The events of one reply. Ends with one `Done` or one error. Dropping it closes the connection.
 pub type EventStream = Pin<Box<dyn Stream<Item = Result<ProviderEvent, ProviderError>> + Send>>;

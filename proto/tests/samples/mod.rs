@@ -11,11 +11,14 @@ use proto::wire::handshake::*;
 use proto::wire::{Class, DecodeError, Flags, Frame, Id, Wire, WireError};
 use std::collections::BTreeMap;
 
-/// A frame and the check that it still means the same.
+/// Whether a frame still means what it meant.
+pub type Check = Box<dyn Fn(&Frame) -> Result<(), String>>;
+
+/// A frame and its check.
 pub struct Sample {
     pub name: String,
     pub frame: Frame,
-    pub check: Box<dyn Fn(&Frame) -> Result<(), String>>,
+    pub check: Check,
 }
 
 fn sample<M: Wire + Clone + PartialEq + std::fmt::Debug>(message: M) -> Sample {

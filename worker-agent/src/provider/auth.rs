@@ -74,10 +74,6 @@ impl AuthProfiles {
         own
     }
 
-    pub fn has(&self, id: &str) -> bool {
-        self.profiles.contains_key(id)
-    }
-
     /// The provider's usable profiles, best first; those that rest come last, the soonest back first.
     pub fn ordered(&self, provider: &str, auth: &AuthSection, now_ms: f64) -> Vec<KeyChoice> {
         let explicit = self.order.get(provider).or_else(|| auth.order.get(provider));

@@ -44,6 +44,7 @@ pub enum Reason {
 }
 
 impl Reason {
+    #[cfg(test)]
     pub const ALL: [Reason; 16] = [
         Self::RateLimit,
         Self::Overloaded,
@@ -96,19 +97,6 @@ impl Reason {
     /// cured by compaction), and a stop by the user ends the chain.
     pub fn falls_back(self) -> bool {
         !matches!(self, Self::ContextOverflow | Self::Cancelled)
-    }
-
-    /// Whether the auth profile that was used should rest for a while.
-    pub fn cools_down(self) -> bool {
-        matches!(
-            self,
-            Self::RateLimit
-                | Self::Overloaded
-                | Self::Billing
-                | Self::Auth
-                | Self::AuthPermanent
-                | Self::Format
-        )
     }
 
     fn headline(self) -> &'static str {

@@ -17,7 +17,6 @@ use super::model::{Deadlines, Endpoint, Model, Secret};
 use super::retry::{self, Bounds, RetryBudget, RetryPolicy, Variant};
 use super::select::{self, ModelRef, SelectError};
 use super::settings::{ModelSettings, ProviderSettings, Settings};
-use super::thinking::{self, ThinkingLevel};
 use super::types::{ModelRequest, ProviderEvent};
 use super::{Call, EventStream, Provider};
 
@@ -44,7 +43,8 @@ pub struct Selected {
     /// What has to be set when a key is needed and none was found.
     pub missing_key: Option<String>,
     provider: &'static dyn Provider,
-    params: Map<String, Value>,
+    /// `params` of the model's settings: defaults of every request.
+    pub params: Map<String, Value>,
     /// Further keys, for when the first one is refused or limited.
     spare_keys: Vec<KeyChoice>,
 }
@@ -92,10 +92,6 @@ impl Models {
         let file = |dir: &Path| dir.join("auth-profiles.json");
         let profiles = AuthProfiles::read(&file(agent_dir), main_agent_dir.map(file).as_deref());
         Self::new(agent_id, config, secrets, profiles)
-    }
-
-    pub fn retry_policy(&self) -> RetryPolicy {
-        self.0.retry
     }
 
     /// Models to try for a turn, in order. `requested` is the override of the run or the session.
@@ -210,18 +206,6 @@ impl Models {
             Ok(ProviderEvent::Usage(usage)) => Ok(ProviderEvent::Usage(price.priced(usage))),
             other => other,
         }))
-    }
-
-    /// The thinking level of a turn: the first wish that is given (message, run, session), else the config's
-    /// default for the model or agent, else what suits the model; never more than the model can do.
-    pub fn thinking(&self, selected: &Selected, wishes: &[Option<ThinkingLevel>]) -> ThinkingLevel {
-        let settings = &self.0.settings;
-        let own = settings.agent(&self.0.agent_id).and_then(|a| a.thinking_default.as_deref());
-        let of_model = selected.params.get("thinking").and_then(Value::as_str);
-        let configured = of_model.or(own).or(settings.defaults.thinking_default.as_deref());
-        let mut all = wishes.to_vec();
-        all.push(configured.and_then(ThinkingLevel::parse));
-        thinking::resolve(&all, selected.model.reasoning).fitted(&selected.model.id)
     }
 
     /// The keys of a provider, best first.

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::auth::AuthProfiles;
+use super::models::Selected;
+use super::types::*;
 use super::*;
 
 const KINDS: [&str; 3] = ["openai-completions", "anthropic-messages", "ollama"];

@@ -51,12 +51,6 @@ impl ThinkingLevel {
         if self == Self::Xhigh && !has_xhigh(model_id) { Self::High } else { self }
     }
 
-    /// Next level down, for a vendor that refused this one.
-    pub fn lower(self) -> Option<Self> {
-        let at = Self::ALL.iter().position(|l| *l == self)?;
-        Self::ALL.get(at.checked_sub(1)?).copied()
-    }
-
     /// Anthropic's `budget_tokens` (their lower bound is 1024); `None` switches thinking off.
     pub fn anthropic_budget_tokens(self) -> Option<u32> {
         match self {
@@ -136,8 +130,6 @@ mod tests {
     fn xhigh_is_lowered_where_unknown() {
         assert_eq!(ThinkingLevel::Xhigh.fitted("claude-opus-4-6"), ThinkingLevel::High);
         assert_eq!(ThinkingLevel::Xhigh.fitted("openai/gpt-5.2"), ThinkingLevel::Xhigh);
-        assert_eq!(ThinkingLevel::Low.lower(), Some(ThinkingLevel::Minimal));
-        assert_eq!(ThinkingLevel::Off.lower(), None);
     }
 
     #[test]

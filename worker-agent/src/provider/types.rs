@@ -110,6 +110,7 @@ pub enum Message {
 
 impl Message {
     /// A user message of plain text.
+    #[cfg(test)]
     pub fn user(text: impl Into<String>) -> Self {
         Message::User(UserMessage { content: Content::Text(text.into()), timestamp: 0 })
     }

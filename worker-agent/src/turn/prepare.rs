@@ -157,8 +157,13 @@ fn summary(name: &str, description: &str) -> String {
 
 fn thinking_level(setup: &Setup, occasion: &Occasion) -> ThinkingLevel {
     let wish = occasion.spec.as_ref().and_then(|spec| spec.overrides.thinking.as_deref());
-    let wishes = [wish, occasion.entry.str("thinkingLevel"), setup.agent.thinking_default.as_deref()]
-        .map(|wish| wish.and_then(ThinkingLevel::parse));
+    let parsed = |wish: Option<&str>| wish.and_then(ThinkingLevel::parse);
+    let wishes = [
+        parsed(wish),
+        parsed(occasion.entry.str("thinkingLevel")),
+        occasion.facts.thinking,
+        parsed(setup.agent.thinking_default.as_deref()),
+    ];
     thinking::resolve(&wishes, occasion.facts.reasoning)
 }
 

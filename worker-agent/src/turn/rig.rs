@@ -118,7 +118,8 @@ impl ModelSource for Script {
 }
 
 async fn play(line: Line, wanted: ModelRef, spoke: Arc<Notify>, cancel: CancellationToken) -> EventStream {
-    let usage = crate::provider::Usage { input: 10, output: 5, total_tokens: 15, ..Default::default() };
+    let usage =
+        crate::provider::types::Usage { input: 10, output: 5, total_tokens: 15, ..Default::default() };
     let text = |text: &str| Ok(ProviderEvent::TextDelta { text: text.to_owned() });
     let done = |stop_reason| Ok(ProviderEvent::Done { stop_reason });
     let error = move |reason| Err(ProviderError::new(reason, &wanted.provider, &wanted.id, "scripted"));

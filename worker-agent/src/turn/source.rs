@@ -4,7 +4,9 @@
 use tokio_util::sync::CancellationToken;
 
 use crate::provider::select::{ModelRef, SelectError};
-use crate::provider::{EventStream, ModelRequest, Models, ProviderError, Reason, RetryBudget};
+use serde_json::Value;
+
+use crate::provider::{EventStream, ModelRequest, Models, ProviderError, Reason, RetryBudget, ThinkingLevel};
 
 /// What the run has to know of a model.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +18,8 @@ pub struct ModelFacts {
     /// Tokens.
     pub context_window: u64,
     pub reasoning: bool,
+    /// `params.thinking` of the model's own settings.
+    pub thinking: Option<ThinkingLevel>,
     pub reads_images: bool,
     /// Where the key came from.
     pub key_source: Option<String>,
@@ -62,6 +66,7 @@ impl ModelSource for Models {
             api: model.api.clone(),
             context_window: u64::from(model.context_window),
             reasoning: model.reasoning,
+            thinking: selected.params.get("thinking").and_then(Value::as_str).and_then(ThinkingLevel::parse),
             reads_images: model.reads_images(),
             key_source: selected.key_source.clone(),
         })

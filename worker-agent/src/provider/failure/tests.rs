@@ -2,15 +2,14 @@ use super::*;
 
 #[test]
 fn what_each_reason_leads_to() {
-    let mut table = String::from("reason            class             retry  next model  cooldown\n");
+    let mut table = String::from("reason            class             retry  next model\n");
     for reason in Reason::ALL {
         table.push_str(&format!(
-            "{:<17} {:<17} {:<6} {:<11} {}\n",
+            "{:<17} {:<17} {:<6} {}\n",
             format!("{reason:?}"),
             reason.class(),
             reason.retryable(),
-            reason.falls_back(),
-            reason.cools_down()
+            reason.falls_back()
         ));
     }
     insta::assert_snapshot!(table);

@@ -85,18 +85,3 @@ fn rows_have_the_fields_of_their_protocol() {
     let everything = models(json!({}), &[]).rows(4, "default");
     assert!(everything.len() > 20 && everything.iter().any(|r| r["provider"] == "groq"));
 }
-
-#[test]
-fn thinking_comes_from_the_nearest_wish() {
-    use ThinkingLevel::{High, Low, Medium, Minimal, Off, Xhigh};
-    let config = json!({ "agents": { "defaults": { "thinkingDefault": "medium" }, "list": [{ "id": "main", "thinkingDefault": "minimal" }] } });
-    let all = models(config, &[]);
-    let claude = select(&all, "anthropic/claude-opus-4-6").unwrap();
-    assert_eq!(all.thinking(&claude, &[None, Some(Xhigh)]), High);
-    assert_eq!(all.thinking(&claude, &[None]), Minimal);
-    let bare = models(json!({}), &[]);
-    assert_eq!(bare.thinking(&claude, &[]), Low);
-    assert_eq!(bare.thinking(&select(&bare, "openai/gpt-4o").unwrap(), &[]), Off);
-    let shared = models(json!({ "agents": { "defaults": { "thinkingDefault": "medium" } } }), &[]);
-    assert_eq!(shared.thinking(&claude, &[]), Medium);
-}

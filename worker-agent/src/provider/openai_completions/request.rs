@@ -183,11 +183,11 @@ fn assistant_message(message: &AssistantMessage, call: &Call, answers: &Answers)
             Block::Thinking { thinking, .. } if answers.thinking_as_text && same => {
                 text = format!("{thinking}\n\n{text}")
             }
-            Block::Thinking { thinking, thinking_signature: Some(field) } if same => {
-                // DeepSeek and Moonshot want the thoughts of a tool turn back in the field they came in.
-                if REASONING_FIELDS.contains(&field.as_str()) {
-                    fields.insert(field.clone(), json!(thinking));
-                }
+            // DeepSeek and Moonshot want the thoughts of a tool turn back in the field they came in.
+            Block::Thinking { thinking, thinking_signature: Some(field) }
+                if same && REASONING_FIELDS.contains(&field.as_str()) =>
+            {
+                fields.insert(field.clone(), json!(thinking));
             }
             Block::ToolCall { id, name, arguments, thought_signature } => {
                 let id = call_id(id, answers);
