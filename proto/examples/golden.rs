@@ -4,7 +4,7 @@
 use bytes::BytesMut;
 use std::path::Path;
 
-#[path = "../tests/samples/mod.rs"]
+#[path = "../tests/golden/samples.rs"]
 #[expect(dead_code, clippy::unwrap_used, reason = "shared with the tests")]
 mod samples;
 

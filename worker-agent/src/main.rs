@@ -20,6 +20,7 @@ fn main() -> std::process::ExitCode {
         Some(verb) if verb == tool::launcher::VERB => tool::launcher::main(args),
         Some(flag) if flag == "--check-config" => config::check_main(),
         Some(flag) if flag == "--schema" => config::schema_main(),
+        Some(flag) if flag == prompt::seed::VERB => prompt::seed::main(args),
         Some(flag) if flag == "--version" => {
             println!("openclaw-agent {}", env!("CARGO_PKG_VERSION"));
             std::process::ExitCode::SUCCESS

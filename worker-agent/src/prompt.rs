@@ -6,6 +6,7 @@
 pub mod bootstrap;
 pub mod report;
 pub mod runtime;
+pub mod seed;
 pub mod skills;
 pub mod user_turn;
 

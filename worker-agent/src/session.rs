@@ -6,6 +6,7 @@
 pub mod context;
 pub mod disk;
 pub mod entry;
+mod full_disk;
 pub mod history;
 pub mod message;
 pub mod reset;

@@ -135,6 +135,11 @@ impl Setup {
         self.tool_env.get("PATH").map(|path| path.split(':').map(PathBuf::from).collect()).unwrap_or_default()
     }
 
+    /// `agents.defaults.skipBootstrap`: the workspace gets no starting files.
+    pub fn skips_seeding(&self) -> bool {
+        self.config.pointer("/agents/defaults/skipBootstrap").and_then(Value::as_bool).unwrap_or(false)
+    }
+
     /// What the user calls this agent: configured, else from `IDENTITY.md`. Blocks.
     pub fn identity(&self) -> Identity {
         let from_file = std::fs::read_to_string(self.paths.workspace.join("IDENTITY.md")).ok();

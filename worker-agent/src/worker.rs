@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Active, Agent, Parts, Upstream};
+use crate::prompt;
 use crate::session::sessions::{SessionError, Sessions};
 use crate::setup::Setup;
 use crate::tool::BoxFuture;
@@ -121,7 +122,7 @@ async fn run(started: Started, spawner: Spawner) -> Result<(), WorkerError> {
     let paths = active.setup.paths.clone();
     let sessions = Sessions::open(paths.sessions.clone(), crate::clock::now_ms()).await?;
     let (notices, notice_events) = mpsc::channel(NOTICES_WAITING_MAX);
-    tokio::fs::create_dir_all(&paths.workspace).await?;
+    prompt::seed::open(paths.workspace.clone(), active.setup.skips_seeding()).await?;
     let agent = Arc::new(Agent::new(Parts {
         active,
         sessions,

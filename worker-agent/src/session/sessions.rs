@@ -1,10 +1,12 @@
 //! All sessions of this agent: the store, and the transcripts that are open. Async face of `store` and `transcript`:
 //! every file operation runs on the blocking pool, one at a time per file.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::entry::{Body, Header};
+use super::full_disk::wait_for_room;
 use super::store::{SessionEntry, SessionStore, StoreError, StoreFile};
 use super::transcript::{Transcript, TranscriptError};
 
@@ -110,7 +112,7 @@ impl Sessions {
         change: impl FnOnce(&mut SessionEntry) -> Result<(), E> + Send + 'static,
     ) -> Result<Result<SessionEntry, E>, SessionError> {
         let (inner, key) = (self.0.clone(), key.to_owned());
-        blocking(move || {
+        let changed = blocking(move || {
             let (entry, generation) = {
                 let mut store = locked(&inner.store);
                 let before = store.get(&key);
@@ -119,15 +121,32 @@ impl Sessions {
                     return Ok(Err(refusal));
                 }
                 if before.as_ref() == Some(&entry) {
-                    return Ok(Ok(entry));
+                    return Ok(Ok((entry, None)));
                 }
                 let generation = store.put(&key, entry.clone());
                 (entry, generation)
             };
-            inner.reach(generation)?;
-            Ok(Ok(entry))
+            let written = inner.reach(generation);
+            Ok(Ok((entry, Some((generation, written)))))
         })
-        .await
+        .await?;
+        match changed {
+            Err(refusal) => Ok(Err(refusal)),
+            Ok((entry, None)) => Ok(Ok(entry)),
+            Ok((entry, Some((generation, written)))) => {
+                self.settled(generation, written).await?;
+                Ok(Ok(entry))
+            }
+        }
+    }
+
+    /// What a full disk refused is written as soon as there is room.
+    async fn settled(&self, generation: u64, first: Result<(), StoreError>) -> Result<(), SessionError> {
+        let again = || {
+            let inner = self.0.clone();
+            blocking(move || Ok(inner.reach(generation)?))
+        };
+        wait_for_room(first.map_err(SessionError::from), again).await
     }
 
     pub async fn put(&self, key: &str, entry: SessionEntry) -> Result<(), SessionError> {
@@ -262,16 +281,25 @@ impl Log {
         bodies: Vec<Body>,
         durability: Durability,
     ) -> Result<Vec<String>, SessionError> {
-        self.with(move |transcript| {
-            let now_ms = crate::clock::now_ms();
-            let ids: Result<Vec<String>, _> =
-                bodies.into_iter().map(|body| transcript.append(body, now_ms)).collect();
-            if durability == Durability::Synced {
-                transcript.sync()?;
+        // What is written stays written when a later entry finds no room.
+        let batch = Arc::new(Mutex::new((VecDeque::from(bodies), Vec::new())));
+        let attempt = || {
+            let (log, batch) = (self.clone(), batch.clone());
+            async move {
+                let append = move |transcript: &mut Transcript| {
+                    let (waiting, ids) = &mut *locked(&batch);
+                    let now_ms = crate::clock::now_ms();
+                    while let Some(body) = waiting.front() {
+                        ids.push(transcript.append(body.clone(), now_ms)?);
+                        waiting.pop_front();
+                    }
+                    if durability == Durability::Synced { transcript.sync() } else { Ok(()) }
+                };
+                log.with(append).await
             }
-            ids
-        })
-        .await
+        };
+        wait_for_room(attempt().await, attempt).await?;
+        Ok(std::mem::take(&mut locked(&batch).1))
     }
 }
 

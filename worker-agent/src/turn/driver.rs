@@ -2,8 +2,10 @@
 //! the session's transcript is this run's alone while it lasts.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use proto::wire::agent::{RunError, RunFinal, RunInput, RunSpec, RunStatus};
 
 use super::begin::{self, Begun, Opening};
@@ -62,13 +64,18 @@ pub async fn execute(agent: Arc<Agent>, spec: RunSpec, control: Control) -> Opti
         return Some(refused(&spec, "another run of this session is under way"));
     }
     let key = spec.session_key.clone();
-    let result = run(agent.clone(), Arc::new(spec.clone()), control).await;
+    // What the run owned is dropped with it; its session and the other runs of this process go on.
+    let result = AssertUnwindSafe(run(agent.clone(), Arc::new(spec.clone()), control)).catch_unwind().await;
     agent.leave(&key);
     match result {
-        Ok(done) => done,
-        Err(error) => {
+        Ok(Ok(done)) => done,
+        Ok(Err(error)) => {
             tracing::error!(session = %key, %error, "the run could not be recorded");
             Some(refused(&spec, &error.to_string()))
+        }
+        Err(_) => {
+            tracing::error!(session = %key, "the run ended by a panic");
+            Some(refused(&spec, "internal error in the agent; the log of the gateway has the place"))
         }
     }
 }

@@ -51,8 +51,14 @@ pub async fn finish(mut run: Run, end: End) -> Result<RunFinal, SessionError> {
         message_id: heard.last_id.clone(),
     };
     let titles = final_record(&run, &done).await?;
-    failpoint::hit("ag.c7.after");
-    let entry = updated_entry(&run, end, titles).await?;
+    // The record is written; it reaches the disk together with the session row. Which of the two a power cut spares does
+    // not matter: without the record the run goes on at the next start, and sets the row again.
+    let record_synced = async {
+        run.log.with(|transcript| transcript.sync()).await?;
+        failpoint::hit("ag.c7.after");
+        Ok(())
+    };
+    let ((), entry) = tokio::try_join!(record_synced, updated_entry(&run, end, titles))?;
     let row = row(&run.active.setup.agent_id, &run.spec.session_key, &entry);
     run.agent.session_changed(row.clone(), "turn").await;
     done.session = Some(row);
@@ -189,7 +195,7 @@ fn meta(run: &Run, ended_ms: i64) -> Value {
     })
 }
 
-/// C7. Returns title and last message of the conversation, for lists.
+/// C7, not yet durable. Returns title and last message of the conversation, for lists.
 async fn final_record(run: &Run, done: &RunFinal) -> Result<(Option<String>, Option<String>), SessionError> {
     let record = TurnFinal {
         run_id: run.spec.run_id.to_string(),
@@ -199,7 +205,6 @@ async fn final_record(run: &Run, done: &RunFinal) -> Result<(Option<String>, Opt
     run.log
         .with(move |transcript| {
             transcript.append(Body::custom(TURN_FINAL, json!(record)), now_ms())?;
-            transcript.sync()?;
             Ok(titles(&transcript.branch()))
         })
         .await

@@ -43,6 +43,8 @@ pub enum Line {
     Hangs(&'static str),
     /// Like `Text`, but `until` is notified first: the test acts between.
     Waits(Arc<Notify>, &'static str),
+    /// The code that talks to the model has a bug.
+    Panics,
 }
 
 /// Answers by a script and keeps what it was asked.
@@ -143,6 +145,7 @@ async fn play(line: Line, wanted: ModelRef, spoke: Arc<Notify>, cancel: Cancella
             std::iter::once(text(words)).chain(calls).chain([done(StopReason::ToolUse)]).collect()
         }
         Line::Fails(words, reason) => vec![text(words), error(reason)],
+        Line::Panics => panic!("scripted"),
         Line::Hangs(words) => {
             let first = futures_util::stream::iter([text(words)]);
             let rest = futures_util::stream::once(async move {

@@ -39,6 +39,16 @@ async fn a_plain_turn() {
 }
 
 #[tokio::test]
+async fn a_panic_fails_its_run_and_no_other() {
+    let rig = Rig::new([Line::Panics, Line::Text("still here")]).await;
+    let failed = rig.say("first").await;
+    assert_eq!((failed.status, failed.stop_reason.as_deref()), (RunStatus::Error, Some("error")));
+    assert!(failed.error.is_some_and(|error| error.message.contains("internal error")));
+    let next = rig.say("second").await;
+    assert_eq!((next.status, next.text.as_str()), (RunStatus::Ok, "still here"));
+}
+
+#[tokio::test]
 async fn the_next_turn_sees_the_last_one() {
     let rig = Rig::new([Line::Text("one"), Line::Text("two")]).await;
     rig.say("first").await;
