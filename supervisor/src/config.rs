@@ -44,18 +44,17 @@ pub mod write_limit;
 
 pub use disk::ConfigDisk;
 pub use environment::Environment;
-pub use gateway::{AuthMode, Bind, Gateway, PORT_DEFAULT};
+pub use gateway::{AuthMode, Gateway, PORT_DEFAULT};
 pub use handle::{ConfigHandle, ConfigState, StartPolicy};
 pub use issue::{Issue, lines};
 pub use key_path::{KeyPath, Part};
 pub use logging::Logging;
-pub use patch::{changed_paths, merge_patch};
-pub use reach::{Reach, is_built, reach};
-pub use read::{ConfigFile, Findings, SourceText, judge, read_file, sha256_hex};
-pub use redact::{SENTINEL, redact, redact_at};
-pub use secret::{Secret, SecretInput};
+pub use patch::merge_patch;
+pub use reach::{is_built, reach};
+pub use read::{ConfigFile, judge};
+pub use redact::redact;
+pub use secret::Secret;
 pub use sensitive::is_sensitive;
-pub use store::Store;
 pub use worker::worker_config;
 
 use proto::view::ConfigView;

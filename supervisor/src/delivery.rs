@@ -52,7 +52,9 @@ impl Delivery {
         let Some(to) = to else { return false };
         let channel = &config.config["channels"][&to.channel];
         let own = channel["accounts"][&to.account].get("streaming");
-        let off = match own.or_else(|| channel.get("streaming")) {
+        let written = own.or_else(|| channel.get("streaming"));
+        // The later release writes `{mode: …}`.
+        let off = match written.map(|value| value.get("mode").unwrap_or(value)) {
             Some(serde_json::Value::String(mode)) => mode == "off",
             Some(value) => value == false,
             None => false,

@@ -26,6 +26,8 @@ pub enum GatewayEvent {
     Presence,
     /// Event `health` with the payload of method `health`.
     Health(Value),
+    /// Event `config.changed` (protocol 4): a write reached the file.
+    ConfigChanged(Value),
     /// Event `heartbeat`.
     Heartbeat(Value),
     /// Event `shutdown`: `gateway stopping` or `gateway restarting`.

@@ -8,7 +8,7 @@ pub mod channel_board;
 pub mod fixture;
 mod housekeeping;
 pub mod logging;
-mod port_owner;
+pub mod port_owner;
 mod provision;
 mod pump;
 pub mod restart;

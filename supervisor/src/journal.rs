@@ -16,6 +16,7 @@ pub mod disk;
 mod error;
 mod handle;
 pub mod inbound;
+pub mod inspect;
 mod ledger;
 pub mod outbox;
 mod recover;
@@ -73,9 +74,16 @@ pub trait Journal: Clone + Send + Sync + 'static {
 
     /// C2. Repeating it with the same `run_id` changes nothing.
     fn create_run(&self, run: NewRun) -> impl Future<Output = Res<()>> + Send;
-    /// `Pending` or `Interrupted` → `Started`; gives the attempt's number, from 1. [`JournalError::SessionBusy`] when
-    /// another run of the session is started.
-    fn mark_started(&self, run_id: Id, epoch: u64, now_us: i64) -> impl Future<Output = Res<u32>> + Send;
+    /// C2 and the first start in one commit, for a worker that is up already.
+    fn begin_run(&self, run: NewRun, epoch: u64) -> impl Future<Output = Res<RunStart>> + Send;
+    /// `Pending` or `Interrupted` → `Started`; the waiting system events of the session are handed to the run.
+    /// [`JournalError::SessionBusy`] when another run of the session is started.
+    fn mark_started(
+        &self,
+        run_id: Id,
+        epoch: u64,
+        now_us: i64,
+    ) -> impl Future<Output = Res<RunStart>> + Send;
     /// Adds messages to a run in progress (steering); they end with it.
     fn claim_more(&self, run_id: Id, seqs: Vec<i64>) -> impl Future<Output = Res<()>> + Send;
     /// `Started` → `Interrupted`. The row tells by [`run::state::verdict`] whether to resume.
@@ -145,6 +153,8 @@ pub trait Journal: Clone + Send + Sync + 'static {
     /// By `updated_ms`, newest first.
     fn session_list(&self, filter: SessionFilter) -> impl Future<Output = Res<Vec<SessionRow>>> + Send;
     fn session_delete(&self, session_key: String) -> impl Future<Output = Res<bool>> + Send;
+    /// Sessions per agent, without reading them; by agent.
+    fn session_counts(&self) -> impl Future<Output = Res<Vec<(String, u64)>>> + Send;
 
     // ---- RPC dedupe ----------------------------------------------------------------------------------------------
 
@@ -181,12 +191,6 @@ pub trait Journal: Clone + Send + Sync + 'static {
         context_key: Option<String>,
         now_us: i64,
     ) -> impl Future<Output = Res<()>> + Send;
-    /// Hands the waiting events to a run. Asked again for the same run it gives the same ones; they go at its end.
-    fn system_event_take(
-        &self,
-        session_key: String,
-        run_id: Id,
-    ) -> impl Future<Output = Res<Vec<SystemEvent>>> + Send;
 
     // ---- dead letters --------------------------------------------------------------------------------------------
 

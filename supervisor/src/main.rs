@@ -1,10 +1,10 @@
 //! Binary `openclaw`: the command line and the gateway's supervisor.
-#![allow(dead_code, unused_imports, reason = "until every part is wired into the composition root")]
 
 mod cli;
 mod config;
 mod control_paths;
 mod delivery;
+mod doctor;
 mod events;
 mod exit_code;
 mod front;

@@ -4,16 +4,28 @@
 //! Not here: sockets, and what runs, sessions or channels do with a call.
 
 pub mod agent;
+pub mod agents;
+pub mod channels;
 pub mod chat;
+pub mod config;
+pub mod cron;
+pub mod degraded;
 pub mod device;
 pub mod forward;
 pub mod health;
+pub mod heartbeat;
+pub mod logs;
+pub mod pairing;
 pub mod params;
 pub mod presence;
+pub mod send;
+pub mod session_rows;
+pub mod sessions;
+pub mod status;
 pub mod subscribe;
 pub mod turns;
+pub mod usage;
 pub mod workers;
-pub mod write_budget;
 
 use crate::front::caller::Caller;
 use crate::front::frame::Body;
@@ -135,6 +147,44 @@ pub static TABLE: &[Method] = &[
     method!("chat.history", Scope(READ), Agent, Anew, chat::history),
     method!("chat.startup", Scope(READ), Agent, Anew, chat::startup),
     method!("chat.inject", Scope(ADMIN), Agent, Anew, chat::inject),
+    method!("sessions.list", Scope(READ), Core, Anew, sessions::list),
+    method!("sessions.resolve", Scope(READ), Core, Anew, sessions::resolve),
+    method!("sessions.describe", Scope(READ), Core, Anew, sessions::describe),
+    method!("sessions.preview", Scope(READ), Agent, Anew, sessions::preview),
+    method!("sessions.get", Scope(READ), Agent, Anew, sessions::get),
+    method!("sessions.patch", Scope(ADMIN), Agent, Anew, sessions::patch),
+    method!("sessions.reset", Scope(ADMIN), Agent, Anew, sessions::reset),
+    method!("sessions.delete", Scope(ADMIN), Agent, Anew, sessions::delete),
+    method!("sessions.compact", Scope(ADMIN), Agent, Anew, sessions::compact),
+    method!("sessions.usage", Scope(READ), Core, Anew, usage::sessions),
+    method!("agents.list", Scope(READ), Core, Anew, agents::list),
+    method!("agent.identity.get", Scope(READ), Agent, Anew, agents::identity_get),
+    method!("agents.files.list", Scope(READ), Agent, Anew, agents::files_list),
+    method!("agents.files.get", Scope(READ), Agent, Anew, agents::files_get),
+    method!("agents.files.set", Scope(ADMIN), Agent, Anew, agents::files_set),
+    method!("tools.catalog", Scope(READ), Agent, Anew, agents::tools_catalog),
+    method!("skills.status", Scope(READ), Agent, Anew, agents::skills_status),
+    method!("models.list", Scope(READ), Agent, Anew, agents::models_list),
+    method!("status", Scope(READ), Core, Anew, status::status),
+    method!("usage.cost", Scope(READ), Core, Anew, usage::cost),
+    method!("usage.status", Scope(READ), Core, Anew, usage::status),
+    method!("channels.status", Scope(READ), Core, Anew, channels::status),
+    method!("channels.pairing.list", Scope(PAIRING), Core, Anew, pairing::list),
+    method!("channels.pairing.approve", Scope(PAIRING), Core, Anew, pairing::approve),
+    method!("channels.pairing.revoke", Scope(PAIRING), Core, Anew, pairing::revoke),
+    method!("send", Scope(WRITE), Core, OncePerKey, send::send),
+    method!("wake", Scope(WRITE), Core, Anew, heartbeat::wake),
+    method!("last-heartbeat", Scope(READ), Core, Anew, heartbeat::last),
+    method!("set-heartbeats", Scope(ADMIN), Core, Anew, heartbeat::set),
+    method!("cron.status", Scope(READ), Core, Anew, cron::status),
+    method!("cron.list", Scope(READ), Core, Anew, cron::list),
+    method!("logs.tail", Scope(READ), Core, Anew, logs::tail),
+    method!("config.get", Scope(READ), Core, Anew, config::get),
+    method!("config.schema", Scope(READ), Core, Anew, config::schema),
+    method!("config.schema.lookup", Scope(READ), Core, Anew, config::schema_lookup),
+    method!("config.set", Scope(ADMIN), Core, Anew, config::set),
+    method!("config.patch", Scope(ADMIN), Core, Anew, config::patch),
+    method!("config.apply", Scope(ADMIN), Core, Anew, config::apply),
     method!("workers.list", Scope(READ), Core, Anew, workers::list),
     method!("system.info", Scope(READ), Core, Anew, workers::info),
     method!("gateway.restart", Scope(ADMIN), Core, Anew, workers::restart),
@@ -167,6 +217,7 @@ pub const EVENTS: &[&str] = &[
     "tick",
     "shutdown",
     "health",
+    "config.changed",
     "heartbeat",
     "cron",
     "node.pair.requested",

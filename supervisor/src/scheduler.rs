@@ -161,11 +161,13 @@ pub enum Command {
         wake: bool,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
-    /// Forget what waits for this session (reset, delete); an active run is aborted.
+    /// Forget what waits for this session (reset, delete); an active run is aborted, and has ended at the answer.
     ClearSession {
         session_key: String,
         reply: oneshot::Sender<()>,
     },
+    /// The outbox of this account (`<channel>:<account>`) has new rows.
+    Deliver(String),
     Drain(bool),
 }
 
@@ -237,6 +239,12 @@ impl Scheduler {
     pub async fn clear_session(&self, session_key: &str) -> Result<(), Refusal> {
         let session_key = session_key.to_owned();
         self.ask(|reply| Command::ClearSession { session_key, reply }).await
+    }
+
+    /// Has new outbox rows of an account (`<channel>:<account>`) sent without delay.
+    pub fn deliver(&self, account: &str) {
+        // The rows are in the journal: a core that is busy now finds them at its next look.
+        let _busy = self.commands.try_send(Command::Deliver(account.to_owned()));
     }
 
     /// Stops (or resumes) taking new work.

@@ -3,6 +3,15 @@
 mod agent_worker;
 mod channel_worker;
 mod chat;
+mod clients;
+mod config;
+mod faults;
 mod instances;
+mod logs;
 mod recovery;
+mod sessions;
+mod setup;
+mod status;
+mod telegram;
 mod telegram_double;
+mod wire;

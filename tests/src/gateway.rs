@@ -20,6 +20,7 @@ pub struct Builder {
     port: Option<u16>,
     files: Vec<(String, String)>,
     wait_ready: bool,
+    state: Option<PathBuf>,
 }
 
 /// A running gateway.
@@ -31,6 +32,7 @@ pub struct TestGateway {
     env: Vec<(String, String)>,
     child: Child,
     starts: u32,
+    state: PathBuf,
 }
 
 /// A port that is free now. Another process may take it; the gateway then says so and the test fails clearly.
@@ -75,6 +77,7 @@ impl Default for Builder {
             port: None,
             files: Vec::new(),
             wait_ready: true,
+            state: None,
         }
     }
 }
@@ -107,6 +110,11 @@ impl Builder {
         self.files.push((path.to_owned(), text.to_owned()));
         self
     }
+    /// A state directory that lies elsewhere than below the home directory (a small disk, say).
+    pub fn state_dir(mut self, path: &Path) -> Self {
+        self.state = Some(path.to_owned());
+        self
+    }
     /// Do not wait for readiness (the start is expected to fail).
     pub fn without_waiting(mut self) -> Self {
         self.wait_ready = false;
@@ -116,7 +124,7 @@ impl Builder {
     /// Starts it and waits until it is ready.
     pub async fn start(self) -> TestGateway {
         let home = tempfile::tempdir().expect("a temporary home");
-        let state = home.path().join(".openclaw");
+        let state = self.state.unwrap_or_else(|| home.path().join(".openclaw"));
         fs::create_dir_all(state.join("workspace")).expect("the state directory");
         fs::write(state.join("openclaw.json"), self.config.to_string()).expect("the config");
         for (path, text) in &self.files {
@@ -126,8 +134,9 @@ impl Builder {
         }
         let port = self.port.unwrap_or_else(free_port);
         let bin = self.bin.unwrap_or_else(|| executables::directory().to_owned());
-        let child = spawn(&bin, home.path(), port, &self.args, &self.env, 0);
-        let gateway = TestGateway { home, port, bin, args: self.args, env: self.env, child, starts: 0 };
+        let places = (home.path(), state.as_path());
+        let child = spawn(&bin, places, port, &self.args, &self.env, 0);
+        let gateway = TestGateway { home, port, bin, args: self.args, env: self.env, child, starts: 0, state };
         if self.wait_ready {
             gateway.ready().await;
         }
@@ -135,7 +144,16 @@ impl Builder {
     }
 }
 
-fn spawn(bin: &Path, home: &Path, port: u16, args: &[String], env: &[(String, String)], start: u32) -> Child {
+/// `places`: home and state directory.
+fn spawn(
+    bin: &Path,
+    places: (&Path, &Path),
+    port: u16,
+    args: &[String],
+    env: &[(String, String)],
+    start: u32,
+) -> Child {
+    let (home, state) = places;
     let log = fs::File::create(home.join(format!("gateway-{start}.log"))).expect("a log file");
     Command::new(bin.join("openclaw"))
         .args(["gateway", "--port", &port.to_string()])
@@ -143,7 +161,7 @@ fn spawn(bin: &Path, home: &Path, port: u16, args: &[String], env: &[(String, St
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", home)
-        .env("OPENCLAW_STATE_DIR", home.join(".openclaw"))
+        .env("OPENCLAW_STATE_DIR", state)
         .env("NO_COLOR", "1")
         .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
@@ -164,7 +182,7 @@ impl TestGateway {
         self.child.id()
     }
     pub fn state_dir(&self) -> PathBuf {
-        self.home.path().join(".openclaw")
+        self.state.clone()
     }
     pub fn workspace(&self) -> PathBuf {
         self.state_dir().join("workspace")
@@ -231,7 +249,8 @@ impl TestGateway {
 
     pub fn start_again(&mut self) {
         self.starts += 1;
-        self.child = spawn(&self.bin, self.home.path(), self.port, &self.args, &self.env, self.starts);
+        let places = (self.home.path(), self.state.as_path());
+        self.child = spawn(&self.bin, places, self.port, &self.args, &self.env, self.starts);
     }
 
     /// Pids of the worker processes whose command line contains `name`.

@@ -1,13 +1,16 @@
 //! The harness: what the tests that cross a process are made of, by noun.
 //!
-//! Doubles of other people's servers, and later real gateways, clients and oracles. Nothing here is shipped.
+//! Doubles of other people's servers, real gateways and clients. Nothing here is shipped.
 
 pub mod agent_worker;
+pub mod bench;
 pub mod channel_worker;
 pub mod executables;
 pub mod gateway;
 pub mod http;
 pub mod model_server;
+pub mod npm_clients;
+pub mod small_disk;
 pub mod telegram_server;
 pub mod wait;
 pub mod ws_client;

@@ -248,6 +248,11 @@ impl ModelServer {
         self.shared.book.borrow().clone()
     }
 
+    /// Requests that were answered to the end.
+    pub fn answered(&self) -> usize {
+        self.shared.book.borrow().iter().filter(|entry| entry.state == State::Answered).count()
+    }
+
     /// Waits until the book fulfils the condition; panics after ten seconds.
     pub async fn wait_for(&self, what: &str, mut holds: impl FnMut(&[Entry]) -> bool) -> Vec<Entry> {
         let mut book = self.shared.book.subscribe();

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -22,6 +23,8 @@ pub struct WsClient {
     pub hello: Value,
     /// Events in the order of arrival that no call has consumed.
     pub events: VecDeque<Value>,
+    /// `seq` of each event, in the order of arrival.
+    pub seen: Vec<u64>,
     responses: VecDeque<Value>,
     next_id: u32,
 }
@@ -102,12 +105,22 @@ pub fn cli_params(protocol: u64) -> Value {
 impl WsClient {
     /// Opens the socket and reads the challenge; `connect` is up to the caller.
     pub async fn open(port: u16) -> anyhow::Result<Self> {
-        let (socket, _) = tokio_tungstenite::connect_async(format!("ws://127.0.0.1:{port}/")).await?;
+        Self::open_from(port, None).await
+    }
+
+    /// The same from a page of this origin.
+    pub async fn open_from(port: u16, origin: Option<&str>) -> anyhow::Result<Self> {
+        let mut request = format!("ws://127.0.0.1:{port}/").into_client_request()?;
+        if let Some(origin) = origin {
+            request.headers_mut().insert("origin", origin.parse()?);
+        }
+        let (socket, _) = tokio_tungstenite::connect_async(request).await?;
         let mut client = Self {
             socket,
             challenge: Value::Null,
             hello: Value::Null,
             events: VecDeque::new(),
+            seen: Vec::new(),
             responses: VecDeque::new(),
             next_id: 0,
         };
@@ -149,6 +162,17 @@ impl WsClient {
 
     pub async fn send_raw(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.expect("the socket is open");
+    }
+
+    /// Sends text that the gateway may cut off in the middle.
+    pub async fn send_unwelcome(&mut self, text: String) {
+        let _refused = self.socket.send(Message::text(text)).await;
+    }
+
+    /// Says goodbye properly; gives the gateway's goodbye.
+    pub async fn close(&mut self) -> Closed {
+        let _sent = self.socket.close(None).await;
+        self.closed().await
     }
 
     /// Sends a request, does not wait. Gives its id.
@@ -208,6 +232,7 @@ impl WsClient {
             Some(Ok(Message::Text(text))) => {
                 let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
                 if frame["type"] == "event" {
+                    self.seen.extend(frame["seq"].as_u64());
                     self.events.push_back(frame);
                 } else {
                     self.responses.push_back(frame);

@@ -1,7 +1,7 @@
-//! `openclaw health`: exit 0 when the gateway answers and is well, 1 when it does not answer, 2 with `--check` when degraded.
+//! `openclaw health`: exit 0 when the gateway answers, 1 when it does not, 2 with `--check` when something is degraded.
 
 use super::invocation::{Failure, Invocation};
-use super::output;
+use super::output::{self, number, text};
 use crate::exit_code;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -30,33 +30,98 @@ impl Args {
         if self.json {
             output::json(&health)?;
         } else {
-            show(&health, asked.elapsed())?;
+            for line in lines(&health, asked.elapsed()) {
+                output::line(&line)?;
+            }
         }
         let well = health["ok"] == true && health["degraded"].as_array().is_none_or(Vec::is_empty);
         Ok(if self.check && !well { exit_code::DEGRADED } else { exit_code::OK })
     }
 }
 
-fn show(health: &Value, took: Duration) -> Result<(), Failure> {
-    output::line("Gateway Health")?;
-    output::line(&format!("OK ({}ms)", took.as_millis()))?;
-    for id in health["channelOrder"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        let channel = &health["channels"][id];
-        let label = output::text(health, &format!("/channelLabels/{id}"));
-        let state = if channel["configured"] == true { "configured" } else { "not configured" };
-        output::line(&format!("{}: {state}", if label.is_empty() { id } else { label }))?;
+fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn lines(health: &Value, took: Duration) -> Vec<String> {
+    let well = items(health, "/degraded").next().is_none();
+    let mut lines =
+        vec![format!("Gateway Health: {} ({}ms)", if well { "OK" } else { "DEGRADED" }, took.as_millis())];
+    lines.extend(items(health, "/degraded").filter_map(Value::as_str).map(|problem| format!("! {problem}")));
+    for id in items(health, "/channelOrder").filter_map(Value::as_str) {
+        let label = health["channelLabels"][id].as_str().unwrap_or(id);
+        lines.push(format!("{label}: {}", channel(&health["channels"][id])));
     }
-    let default = output::text(health, "/defaultAgentId");
-    let agents = health["agents"].as_array().into_iter().flatten();
-    let names: Vec<String> = agents
-        .map(|agent| {
-            let id = output::text(agent, "/agentId");
-            if id == default { format!("{id} (default)") } else { id.to_owned() }
-        })
+    let default = text(health, "/defaultAgentId");
+    let name = |agent: &Value| {
+        let id = text(agent, "/agentId");
+        if id == default { format!("{id} (default)") } else { id.to_owned() }
+    };
+    lines.push(format!("Agents: {}", items(health, "/agents").map(name).collect::<Vec<_>>().join(", ")));
+    let beats: Vec<String> = items(health, "/agents")
+        .filter(|agent| agent["heartbeat"]["enabled"] == true)
+        .map(|agent| format!("{} ({})", text(agent, "/heartbeat/every"), text(agent, "/agentId")))
         .collect();
-    output::line(&format!("Agents: {}", names.join(", ")))?;
-    for problem in health["degraded"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        output::line(&format!("Degraded: {problem}"))?;
+    lines.push(format!(
+        "Heartbeat interval: {}",
+        if beats.is_empty() { "off".into() } else { beats.join(", ") }
+    ));
+    let now = output::now_ms();
+    for agent in items(health, "/agents") {
+        lines.push(format!(
+            "Session store ({}): {} ({} entries)",
+            text(agent, "/agentId"),
+            text(agent, "/sessions/path"),
+            number(agent, "/sessions/count")
+        ));
+        lines.extend(items(agent, "/sessions/recent").map(|row| {
+            format!("- {} ({} ago)", text(row, "/key"), output::age(number(row, "/updatedAt"), now))
+        }));
     }
-    Ok(())
+    lines
+}
+
+/// `connected (@bot)`, `failing: …`, `configured`, `not configured`.
+fn channel(row: &Value) -> String {
+    let bot = row.pointer("/probe/bot/username").and_then(Value::as_str);
+    let bot = bot.map(|name| format!(" (@{name})")).unwrap_or_default();
+    let error = row.pointer("/probe/error").and_then(Value::as_str).or(row["lastError"].as_str());
+    match error {
+        _ if row["configured"] != true => "not configured".to_owned(),
+        Some(why) if row["connected"] != true => format!("failing: {why}"),
+        _ if row["connected"] == true => format!("connected{bot}"),
+        _ => "configured".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_it_top_down() {
+        let health = json!({
+            "ok": true, "degraded": ["agent:main: backoff"], "defaultAgentId": "main",
+            "channelOrder": ["x"], "channelLabels": {"x": "X"},
+            "channels": {"x": {"configured": true, "lastError": "401"}},
+            "agents": [
+                {"agentId": "main", "heartbeat": {"enabled": true, "every": "30m"},
+                 "sessions": {"path": "/s.json", "count": 1, "recent": [{"key": "k", "updatedAt": i64::MAX}]}},
+                {"agentId": "b", "heartbeat": {"enabled": false}, "sessions": {"path": "/b.json", "count": 0}},
+            ],
+        });
+        assert_eq!(
+            lines(&health, Duration::from_millis(3)),
+            [
+                "Gateway Health: DEGRADED (3ms)",
+                "! agent:main: backoff",
+                "X: failing: 401",
+                "Agents: main (default), b",
+                "Heartbeat interval: 30m (main)",
+                "Session store (main): /s.json (1 entries)",
+                "- k (0s ago)",
+                "Session store (b): /b.json (0 entries)",
+            ]
+        );
+    }
 }

@@ -27,19 +27,23 @@ pub struct Args {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
+    /// Times of this machine's time zone
+    #[arg(long)]
+    local_time: bool,
 }
 
 impl Args {
     pub fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
-        let mut client = invocation.client().map_err(|failure| {
-            Failure::new(format!("Gateway not reachable. Is it running and accessible?\n{}", failure.message))
-        })?;
+        let mut client = invocation.client().map_err(|failure| self.unreachable(&failure))?;
         let mut params = json!({"limit": self.limit, "maxBytes": self.max_bytes});
         let mut first = true;
         loop {
             let tail = match client.call("logs.tail", &params, Duration::from_secs(10)) {
                 Ok(tail) => tail,
-                Err(ClientError::Closed) if self.follow && !first => return Ok(exit_code::OK),
+                // The gateway ended, seen while reading or while asking: there is nothing more to follow.
+                Err(ClientError::Closed | ClientError::Io(_)) if self.follow && !first => {
+                    return Ok(exit_code::OK);
+                }
                 Err(error) => return Err(error.into()),
             };
             self.print(&tail, first)?;
@@ -50,6 +54,16 @@ impl Args {
             params["cursor"] = tail["cursor"].clone();
             std::thread::sleep(Duration::from_millis(self.interval.max(100)));
         }
+    }
+
+    /// Programs get an object like all the others, on standard error.
+    fn unreachable(&self, failure: &Failure) -> Failure {
+        let message = "Gateway not reachable. Is it running and accessible?";
+        if self.json {
+            let error = json!({"type": "error", "message": message, "error": failure.message});
+            return Failure::new(error.to_string());
+        }
+        Failure::new(format!("{message}\n{}", failure.message))
     }
 
     fn print(&self, tail: &Value, first: bool) -> Result<(), Failure> {
@@ -80,7 +94,7 @@ impl Args {
         let Ok(entry) = serde_json::from_str::<Value>(line) else {
             return if self.json { json!({"type": "raw", "raw": line}).to_string() } else { line.to_owned() };
         };
-        let (time, level) = (output::text(&entry, "/time"), output::text(&entry, "/level"));
+        let (time, level) = (self.time(output::text(&entry, "/time")), output::text(&entry, "/level"));
         let (subsystem, message) = (output::text(&entry, "/subsystem"), output::text(&entry, "/message"));
         if self.json {
             return json!({"type": "log", "time": time, "level": level, "subsystem": subsystem, "message": message, "raw": line})
@@ -88,5 +102,13 @@ impl Args {
         }
         let subsystem = if subsystem.is_empty() { String::new() } else { format!("[{subsystem}] ") };
         format!("{time} {level:<5} {subsystem}{message}")
+    }
+    fn time(&self, written: &str) -> String {
+        match written.parse::<jiff::Timestamp>() {
+            Ok(at) if self.local_time => {
+                at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+            }
+            _ => written.to_owned(),
+        }
     }
 }

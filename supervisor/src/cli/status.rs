@@ -1,18 +1,21 @@
 //! `openclaw status`: what runs and how it is. Answers from the gateway's memory; works (and says so) while it is stopped.
 
-use super::client::Client;
+use super::client::{Client, ClientError};
 use super::invocation::{Failure, Invocation};
 use super::output::{self, number, text};
 use crate::exit_code;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
+/// Sessions of the table for people; `openclaw sessions` shows all.
+const SESSION_ROWS_MAX: usize = 5;
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
-    /// Ask every worker and network as well
+    /// Ask every network as well
     #[arg(long)]
     deep: bool,
     /// Exit with 2 when something is degraded
@@ -29,31 +32,58 @@ struct Picture {
     info: Value,
     workers: Value,
     channels: Value,
+    /// With `--deep`: made after asking the networks.
+    health: Option<Value>,
+    last_heartbeat: Value,
     took: Duration,
+}
+
+impl Picture {
+    fn degraded(&self) -> Vec<String> {
+        let listed = self.info["degraded"].as_array().into_iter().flatten();
+        listed.filter_map(Value::as_str).map(str::to_owned).collect()
+    }
 }
 
 impl Args {
     pub fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
-        let asked = Instant::now();
-        let mut client = match Client::connect(&invocation.paths) {
-            Ok(client) => client,
+        let picture = match self.ask(invocation) {
+            Ok(picture) => picture,
             Err(error) => return self.stopped(invocation, &error.to_string()),
         };
-        let timeout = Duration::from_millis(self.timeout);
-        let picture = Picture {
-            status: client.call("status", &json!({"includeCliProjection": true}), timeout)?,
-            info: client.call("system.info", &json!({}), timeout)?,
-            workers: client.call("workers.list", &json!({}), timeout)?,
-            channels: client.call("channels.status", &json!({"probe": self.deep}), timeout)?,
-            took: asked.elapsed(),
-        };
-        let degraded = problems(&picture);
+        let degraded = picture.degraded();
         if self.json {
             output::json(&as_json(&picture, &degraded))?;
         } else {
             show(invocation, &picture, &degraded)?;
         }
         Ok(if self.check && !degraded.is_empty() { exit_code::DEGRADED } else { exit_code::OK })
+    }
+
+    fn ask(&self, invocation: &Invocation) -> Result<Picture, ClientError> {
+        let timeout = Duration::from_millis(self.timeout);
+        let mut client = Client::connect(&invocation.paths)?;
+        let asked = Instant::now();
+        let status = client.call("status", &json!({"includeCliProjection": true}), timeout)?;
+        let took = asked.elapsed();
+        let mut picture = Picture {
+            status,
+            info: client.call("system.info", &json!({}), timeout)?,
+            workers: client.call("workers.list", &json!({}), timeout)?,
+            channels: Value::Null,
+            health: None,
+            last_heartbeat: Value::Null,
+            took,
+        };
+        let probe = json!({"probe": self.deep, "timeoutMs": self.timeout});
+        // A network that is slow to answer is no reason to show nothing.
+        let patience = timeout.saturating_mul(2);
+        picture.channels = client.call("channels.status", &probe, patience).unwrap_or_default();
+        if self.deep {
+            picture.health = client.call("health", &json!({"probe": true}), patience).ok();
+            picture.last_heartbeat = client.call("last-heartbeat", &json!({}), timeout).unwrap_or_default();
+        }
+        Ok(picture)
     }
 
     fn stopped(&self, invocation: &Invocation, why: &str) -> Result<u8, Failure> {
@@ -63,6 +93,7 @@ impl Args {
             output::json(&json!({
                 "gateway": {"mode": "local", "reachable": false, "error": why},
                 "config": {"path": invocation.paths.config_file, "valid": issues.is_empty(), "issues": issues},
+                "degraded": [format!("gateway: {why}")],
             }))?;
         } else {
             let mut rows = vec![
@@ -78,87 +109,144 @@ impl Args {
     }
 }
 
-/// Everything that is not as it should be, in words.
-fn problems(picture: &Picture) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    let listed = picture.info["degraded"].as_array().into_iter().flatten();
-    found.extend(listed.filter_map(Value::as_str).map(str::to_owned));
-    for worker in picture.workers["workers"].as_array().into_iter().flatten() {
-        let state = text(worker, "/state");
-        if !matches!(state, "ready" | "idle" | "starting" | "disabled" | "stopped" | "draining") {
-            let why = text(worker, "/why");
-            found.push(format!(
-                "{}: {state}{}{why}",
-                text(worker, "/id"),
-                if why.is_empty() { "" } else { " – " }
-            ));
-        }
-    }
-    found
-}
-
 fn as_json(picture: &Picture, degraded: &[String]) -> Value {
     let mut all = picture.status.as_object().cloned().unwrap_or_default();
-    all.insert(
-        "gateway".to_owned(),
-        json!({
-            "mode": "local", "url": picture.info["url"], "urlSource": "local loopback", "misconfigured": false,
-            "reachable": true, "connectLatencyMs": u64::try_from(picture.took.as_millis()).unwrap_or(u64::MAX),
-            "self": picture.info, "error": null,
-        }),
-    );
-    all.insert("workers".to_owned(), picture.workers["workers"].clone());
-    all.insert("channels".to_owned(), picture.channels["channelAccounts"].clone());
-    all.insert("degraded".to_owned(), json!(degraded));
+    let host = rustix::system::uname();
+    let (system, release) = (host.sysname().to_string_lossy(), host.release().to_string_lossy());
+    let arch = host.machine().to_string_lossy();
+    let agents: Vec<Value> = rows(&picture.status, "/sessions/byAgent")
+        .map(|agent| {
+            json!({
+                "id": agent["agentId"], "sessionsPath": agent["path"], "sessionsCount": agent["count"],
+                "lastUpdatedAt": agent.pointer("/recent/0/updatedAt"),
+            })
+        })
+        .collect();
+    let parts = [
+        (
+            "os",
+            json!({
+                "platform": system.to_lowercase(), "arch": arch, "release": release,
+                "label": format!("{} {release} ({arch})", system.to_lowercase()),
+            }),
+        ),
+        (
+            "gateway",
+            json!({
+                "mode": "local", "url": picture.info["url"], "urlSource": "local loopback", "misconfigured": false,
+                "reachable": true, "connectLatencyMs": u64::try_from(picture.took.as_millis()).unwrap_or(u64::MAX),
+                "self": picture.info, "error": null,
+            }),
+        ),
+        (
+            "agents",
+            json!({
+                "defaultId": picture.status["heartbeat"]["defaultAgentId"], "agents": agents,
+                "totalSessions": picture.status["sessions"]["count"], "bootstrapPendingCount": 0,
+            }),
+        ),
+        ("workers", picture.workers["workers"].clone()),
+        ("channels", picture.channels["channelAccounts"].clone()),
+        ("degraded", json!(degraded)),
+    ];
+    all.extend(parts.map(|(key, value)| (key.to_owned(), value)));
+    if let Some(health) = &picture.health {
+        all.insert("health".to_owned(), health.clone());
+        all.insert("lastHeartbeat".to_owned(), picture.last_heartbeat.clone());
+    }
     Value::Object(all)
 }
 
 fn show(invocation: &Invocation, picture: &Picture, degraded: &[String]) -> Result<(), Failure> {
-    let info = &picture.info;
     for problem in degraded {
         let line = format!("! {problem}");
         output::line(&if invocation.color { format!("\u{1b}[31m{line}\u{1b}[0m") } else { line })?;
     }
-    let took = picture.took.as_millis();
-    let uptime = output::age(0, number(info, "/uptimeMs"));
-    let journal = format!(
-        "{} waiting, {} outgoing, {} dead letters",
-        number(info, "/journal/inboundWaiting"),
-        number(info, "/journal/outboxOpen"),
-        number(info, "/journal/deadLetters")
-    );
-    let rows = vec![
-        vec!["Dashboard".to_owned(), text(info, "/dashboard").to_owned()],
-        vec![
-            "Gateway".to_owned(),
-            format!("local · {} · reachable {took}ms · auth {}", text(info, "/url"), text(info, "/authMode")),
-        ],
-        vec![
-            "Process".to_owned(),
-            format!("pid {} · version {} · up {uptime}", number(info, "/pid"), text(info, "/version")),
-        ],
-        vec!["Config".to_owned(), config_row(info)],
-        vec!["Journal".to_owned(), journal],
-        vec![
-            "Runs".to_owned(),
-            format!("{} active, {} queued", number(info, "/runs/active"), number(info, "/runs/queued")),
-        ],
-        vec!["Sessions".to_owned(), format!("{}", number(&picture.status, "/sessions/count"))],
-        vec!["State".to_owned(), invocation.paths.state_dir.display().to_string()],
-    ];
-    output::line(&output::table(&[], rows))?;
+    output::line(&output::table(&[], overview(invocation, picture)))?;
     output::line(&output::table(
         &["Worker", "State", "PID", "Memory", "Restarts", "Since"],
         worker_rows(picture),
     ))?;
+    let channels = channel_rows(&picture.channels);
+    if !channels.is_empty() {
+        output::line(&output::table(&["Channel", "Account", "State", "Detail"], channels))?;
+    }
+    let sessions = session_rows(&picture.status);
+    if !sessions.is_empty() {
+        output::line(&output::table(&["Session", "Kind", "Age", "Model", "Tokens"], sessions))?;
+    }
     if degraded.is_empty() {
         output::line("All well. `openclaw logs --follow` shows what happens.")?;
+    } else {
+        output::line("`openclaw doctor` checks this installation, `openclaw logs` shows what happened.")?;
     }
     Ok(())
 }
 
+fn rows<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn overview(invocation: &Invocation, picture: &Picture) -> Vec<Vec<String>> {
+    let (info, status) = (&picture.info, &picture.status);
+    let uptime = output::age(0, number(info, "/uptimeMs"));
+    let default = text(status, "/heartbeat/defaultAgentId");
+    let agents = rows(status, "/heartbeat/agents").count();
+    let sessions = number(status, "/sessions/count");
+    let model = text(status, "/sessions/defaults/model");
+    let rows = [
+        ("Dashboard", text(info, "/dashboard").to_owned()),
+        (
+            "Gateway",
+            format!(
+                "local · {} · reachable {}ms · auth {}",
+                text(info, "/url"),
+                picture.took.as_millis(),
+                text(info, "/authMode")
+            ),
+        ),
+        (
+            "Process",
+            format!("pid {} · version {} · up {uptime}", number(info, "/pid"), text(info, "/version")),
+        ),
+        ("Config", config_row(info)),
+        (
+            "Agents",
+            format!(
+                "{agents} · default {default} · {sessions} session{}",
+                if sessions == 1 { "" } else { "s" }
+            ),
+        ),
+        ("Model", if model.is_empty() { "none configured".to_owned() } else { model.to_owned() }),
+        ("Heartbeat", heartbeats(status)),
+        ("Runs", format!("{} active, {} queued", number(info, "/runs/active"), number(info, "/runs/queued"))),
+        (
+            "Journal",
+            format!(
+                "{} waiting, {} outgoing, {} dead letters",
+                number(info, "/journal/inboundWaiting"),
+                number(info, "/journal/outboxOpen"),
+                number(info, "/journal/deadLetters")
+            ),
+        ),
+        ("State", invocation.paths.state_dir.display().to_string()),
+    ];
+    rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
+}
+
+fn heartbeats(status: &Value) -> String {
+    let on: Vec<String> = rows(status, "/heartbeat/agents")
+        .filter(|row| row["enabled"] == true)
+        .map(|row| format!("{} ({})", text(row, "/every"), text(row, "/agentId")))
+        .collect();
+    if on.is_empty() { "off".to_owned() } else { on.join(", ") }
+}
+
 fn config_row(info: &Value) -> String {
-    let state = text(info, "/config/state");
+    let state = match text(info, "/config/state") {
+        "pending" => "edited; `openclaw restart` applies it",
+        state => state,
+    };
     let unbuilt = info.pointer("/config/unbuilt").and_then(Value::as_array).map_or(0, Vec::len);
     let note = if unbuilt == 0 {
         String::new()
@@ -170,7 +258,7 @@ fn config_row(info: &Value) -> String {
 
 fn worker_rows(picture: &Picture) -> Vec<Vec<String>> {
     let now = output::now_ms();
-    let mut rows = vec![vec![
+    let mut shown = vec![vec![
         "supervisor".to_owned(),
         "ready".to_owned(),
         number(&picture.info, "/pid").to_string(),
@@ -178,9 +266,9 @@ fn worker_rows(picture: &Picture) -> Vec<Vec<String>> {
         "-".to_owned(),
         output::age(now - number(&picture.info, "/uptimeMs"), now),
     ]];
-    for worker in picture.workers["workers"].as_array().into_iter().flatten() {
+    for worker in rows(&picture.workers, "/workers") {
         let pid = number(worker, "/pid");
-        rows.push(vec![
+        shown.push(vec![
             text(worker, "/id").to_owned(),
             text(worker, "/state").to_owned(),
             if pid == 0 { "-".to_owned() } else { pid.to_string() },
@@ -189,7 +277,47 @@ fn worker_rows(picture: &Picture) -> Vec<Vec<String>> {
             output::age(number(worker, "/sinceMs"), now),
         ]);
     }
-    rows
+    shown
+}
+
+fn channel_rows(channels: &Value) -> Vec<Vec<String>> {
+    let mut shown = Vec::new();
+    for id in rows(channels, "/channelOrder").filter_map(Value::as_str) {
+        for account in channels["channelAccounts"][id].as_array().into_iter().flatten() {
+            let state = match () {
+                () if account["enabled"] == false => "disabled",
+                () if account["configured"] == false => "not configured",
+                () if account["connected"] == true => "connected",
+                () if account["running"] == true => "connecting",
+                () => "stopped",
+            };
+            let detail =
+                account.pointer("/probe/error").or(account.get("lastError")).or(account.get("identity"));
+            shown.push(vec![
+                channels["channelLabels"][id].as_str().unwrap_or(id).to_owned(),
+                text(account, "/accountId").to_owned(),
+                state.to_owned(),
+                detail.and_then(Value::as_str).unwrap_or_default().to_owned(),
+            ]);
+        }
+    }
+    shown
+}
+
+fn session_rows(status: &Value) -> Vec<Vec<String>> {
+    let now = output::now_ms();
+    rows(status, "/sessions/recent")
+        .take(SESSION_ROWS_MAX)
+        .map(|row| {
+            vec![
+                text(row, "/key").to_owned(),
+                text(row, "/kind").to_owned(),
+                format!("{} ago", output::age(number(row, "/updatedAt"), now)),
+                text(row, "/model").to_owned(),
+                super::sessions::tokens(row),
+            ]
+        })
+        .collect()
 }
 
 /// Proportional share where the kernel tells it, resident size else.

@@ -1,6 +1,5 @@
 //! Rules between values that types cannot say: who may be reached by whom, what must be unique, what is missing.
 
-use super::environment::Environment;
 use super::issue::Issue;
 use super::syntax::{Node, Position};
 use proto::view::normalize_agent_id;
@@ -12,7 +11,6 @@ use std::path::PathBuf;
 pub struct Checked<'a> {
     pub root: &'a Node,
     pub value: &'a Value,
-    pub env: &'a Environment,
     pub files: &'a [PathBuf],
 }
 

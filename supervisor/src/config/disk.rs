@@ -6,19 +6,22 @@ use super::patch::changed_paths;
 use super::read::{ConfigFile, judge, read_file};
 use super::store::Store;
 use super::substitute::restore_references;
+use super::worker_check::WorkerPrograms;
 use super::write::{WriteError, WriteRequest, Written, iso_time, write};
-use super::{ConfigSnapshot, ConfigSource, Environment, KeyPath, edit};
+use super::{ConfigSnapshot, ConfigSource, Environment, KeyPath, edit, redact};
 use crate::paths::Paths;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 
 /// Where the file is and which environment it is read with.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ConfigDisk {
     pub paths: Paths,
     /// Process and `.env` files; not the file's own `env` section.
     pub env: Environment,
+    /// Who checks the sections that workers own; absent until the executables are known.
+    workers: OnceLock<WorkerPrograms>,
 }
 
 #[derive(Debug, Error)]
@@ -60,6 +63,21 @@ pub struct Allow {
 
 impl ConfigDisk {
     #[must_use]
+    pub fn new(paths: Paths, env: Environment) -> Self {
+        Self { paths, env, workers: OnceLock::new() }
+    }
+
+    /// From here on the workers' programs check every change.
+    pub fn use_workers(&self, programs: WorkerPrograms) {
+        let _ = self.workers.set(programs);
+    }
+
+    #[must_use]
+    pub fn workers(&self) -> Option<&WorkerPrograms> {
+        self.workers.get()
+    }
+
+    #[must_use]
     pub fn read(&self) -> ConfigFile {
         read_file(&self.paths.config_file, &self.env)
     }
@@ -84,13 +102,16 @@ impl ConfigDisk {
         let authored = self.judged(before, &new)?;
         let text = authored.source.raw.clone().unwrap_or_default();
         let old_issues = before.findings.issues.len();
-        if let Err(issues) = ConfigSnapshot::new(Arc::new(authored.clone()), ConfigSource::File)
-            && !(allow.repair && issues.len() < old_issues)
-        {
-            if let Err(error) = self.store().keep_rejected(&text, &issues, now_ms) {
+        let refused = match ConfigSnapshot::new(Arc::new(authored.clone()), ConfigSource::File) {
+            Ok(_) => self.refused_by_workers(before, &authored),
+            Err(issues) if allow.repair && issues.len() < old_issues => Vec::new(),
+            Err(issues) => issues,
+        };
+        if !refused.is_empty() {
+            if let Err(error) = self.store().keep_rejected(&text, &refused, now_ms) {
                 tracing::warn!("the refused config was not kept: {error}");
             }
-            return Err(ChangeError::Invalid(issues));
+            return Err(ChangeError::Invalid(refused));
         }
         let mut paths = changed_paths(&before.parsed, &authored.parsed);
         paths.retain(|path| path != "meta" && !path.starts_with("meta."));
@@ -113,7 +134,26 @@ impl ConfigDisk {
         Ok(Changed { file: Arc::new(self.read()), paths, written: Some(written) })
     }
 
-    fn judged(&self, before: &ConfigFile, new: &NewText<'_>) -> Result<ConfigFile, ChangeError> {
+    /// What the workers' programs have against a change, secrets hidden from them. What they had against the file
+    /// before it is not the change's fault.
+    fn refused_by_workers(&self, before: &ConfigFile, after: &ConfigFile) -> Vec<Issue> {
+        let Some(programs) = self.workers.get() else { return Vec::new() };
+        if after.resolved == before.resolved {
+            return Vec::new();
+        }
+        let mut issues = programs.check(&redact(&after.resolved));
+        if !issues.is_empty() {
+            let old = programs.check(&redact(&before.resolved));
+            issues.retain(|issue| !old.contains(issue));
+        }
+        issues
+    }
+
+    /// The file that a change would make, judged by our own rules; nothing is written.
+    ///
+    /// # Errors
+    /// A change inside an included file.
+    pub fn judged(&self, before: &ConfigFile, new: &NewText<'_>) -> Result<ConfigFile, ChangeError> {
         let path = &self.paths.config_file;
         match new {
             NewText::Whole(text) => Ok(judge(path, text, &self.env)),

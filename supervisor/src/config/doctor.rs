@@ -4,18 +4,20 @@
 
 use super::disk::{Allow, ConfigDisk, NewText};
 use super::gateway::Mode;
+use super::issue::Issue;
 use super::key_path::{KeyPath, Part};
 use super::read::ConfigFile;
 use super::startup::auth::generate_token;
 use super::{AuthMode, ConfigSnapshot, ConfigSource};
 use serde::Serialize;
 use serde_json::json;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     Error,
@@ -29,47 +31,93 @@ pub struct Finding {
     /// Stable, for programs: `config.unknown_key`.
     pub id: &'static str,
     pub severity: Severity,
+    /// A path, `<file>:<line>:<column>`, a worker or a process.
+    pub place: String,
     pub message: String,
+    /// What to do about it; empty when nothing need be done.
+    pub remedy: String,
     /// Whether `--fix` mends it.
     pub fixable: bool,
 }
 
-fn finding(id: &'static str, severity: Severity, message: impl Into<String>, fixable: bool) -> Finding {
-    Finding { id, severity, message: message.into(), fixable }
+impl Finding {
+    #[must_use]
+    pub fn new(
+        id: &'static str,
+        severity: Severity,
+        place: impl fmt::Display,
+        message: impl Into<String>,
+    ) -> Self {
+        let place = place.to_string();
+        Self { id, severity, place, message: message.into(), remedy: String::new(), fixable: false }
+    }
+
+    /// What a person should do.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = remedy.into();
+        self
+    }
+
+    /// `--fix` mends it.
+    #[must_use]
+    pub fn fixable(self) -> Self {
+        Self { fixable: true, ..self.remedy("openclaw doctor --fix") }
+    }
 }
 
 /// Everything that can be said without changing anything.
 #[must_use]
 pub fn examine(disk: &ConfigDisk) -> Vec<Finding> {
     let file = disk.read();
+    let path = file.source.path.display();
     let mut found = Vec::new();
     if !file.source.exists {
-        let message = format!("no config at {} (run `openclaw up`)", file.source.path.display());
-        found.push(finding("config.missing", Severity::Warning, message, false));
+        let missing =
+            Finding::new("config.missing", Severity::Warning, path.to_string(), "there is no configuration");
+        found.push(missing.remedy("openclaw up"));
     }
     for issue in &file.findings.issues {
-        let unknown = issue.unknown_key.is_some();
-        let id = if unknown { "config.unknown_key" } else { "config.invalid" };
-        found.push(finding(id, Severity::Error, issue.to_string(), unknown));
+        found.push(if issue.unknown_key.is_some() {
+            // The nearest valid name may be what was meant: worth reading before the key is removed.
+            let nearest = issue.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            let mut unknown = of_issue("config.unknown_key", Severity::Error, issue, &file);
+            unknown.message.push_str(&nearest);
+            unknown.fixable()
+        } else {
+            of_issue("config.invalid", Severity::Error, issue, &file)
+        });
     }
     for issue in &file.findings.legacy {
-        found.push(finding("config.legacy_key", Severity::Warning, issue.to_string(), true));
+        found.push(of_issue("config.legacy_key", Severity::Warning, issue, &file).fixable());
     }
     let legacy = &file.findings.legacy;
     for issue in file.findings.warnings.iter().filter(|issue| !legacy.contains(issue)) {
-        found.push(finding("config.warning", Severity::Warning, issue.to_string(), false));
+        found.push(of_issue("config.warning", Severity::Warning, issue, &file));
     }
-    for path in &file.findings.unbuilt {
-        found.push(finding(
-            "config.not_built",
-            Severity::Note,
-            format!("{path}: known key, not built yet"),
-            false,
-        ));
+    for key in &file.findings.unbuilt {
+        let message = format!("{key}: known key, not built yet; it has no effect");
+        found.push(Finding::new("config.not_built", Severity::Note, path.to_string(), message));
     }
     examine_modes(disk, &mut found);
     examine_start(&file, &mut found);
     found
+}
+
+/// `<file>:<line>:<column>` where it is known; the hint is the remedy.
+fn of_issue(id: &'static str, severity: Severity, issue: &Issue, file: &ConfigFile) -> Finding {
+    let path = issue.file.as_ref().unwrap_or(&file.source.path).display();
+    let place = match issue.line {
+        0 => path.to_string(),
+        line => format!("{path}:{line}:{}", issue.column),
+    };
+    let hint = issue.hint.clone().unwrap_or_else(|| "correct the value".to_owned());
+    let finding =
+        Finding::new(id, severity, place, format!("{}: {}", issue.shown_path(), issue.message)).remedy(hint);
+    match (severity, &issue.hint) {
+        (Severity::Error, _) | (_, Some(_)) => finding,
+        _ => finding.remedy(""),
+    }
 }
 
 fn mode_bits(path: &Path) -> Option<u32> {
@@ -82,20 +130,18 @@ fn examine_modes(disk: &ConfigDisk, found: &mut Vec<Finding>) {
         (&disk.paths.state_dir, 0o700, "state.dir_mode"),
     ] {
         if let Some(bits) = mode_bits(path).filter(|bits| bits & !wanted != 0) {
-            let message = format!(
-                "{} can be read or written by others (mode {bits:o}, should be {wanted:o})",
-                path.display()
-            );
-            found.push(finding(id, Severity::Warning, message, true));
+            let message = format!("can be read or written by others (mode {bits:o}, should be {wanted:o})");
+            found.push(Finding::new(id, Severity::Warning, path.display(), message).fixable());
         }
     }
     let own = rustix::process::getuid().as_raw();
     if let Ok(meta) = fs::metadata(&disk.paths.config_file)
         && meta.uid() != own
     {
-        let message =
-            format!("{} belongs to uid {}, not to {own}", disk.paths.config_file.display(), meta.uid());
-        found.push(finding("config.owner", Severity::Warning, message, false));
+        let path = disk.paths.config_file.display();
+        let message = format!("belongs to uid {}, not to {own}", meta.uid());
+        let remedy = format!("chown {own} {path}");
+        found.push(Finding::new("config.owner", Severity::Warning, path, message).remedy(remedy));
     }
 }
 
@@ -104,21 +150,22 @@ fn examine_start(file: &ConfigFile, found: &mut Vec<Finding>) {
     if !file.source.exists {
         return;
     }
+    let path = file.source.path.display();
     match snapshot.gateway.mode {
         Some(Mode::Local) => {}
         Some(Mode::Remote) => {
             let message = "gateway.mode is remote: commands use another machine's gateway, none starts here";
-            found.push(finding("gateway.mode", Severity::Note, message, false));
+            found.push(Finding::new("gateway.mode", Severity::Note, path.to_string(), message));
         }
         None => {
-            let message =
-                "gateway.mode is unset: the gateway will not start (openclaw config set gateway.mode local)";
-            found.push(finding("gateway.mode", Severity::Warning, message, false));
+            let message = "gateway.mode is unset: the gateway will not start";
+            let mode = Finding::new("gateway.mode", Severity::Warning, path.to_string(), message);
+            found.push(mode.remedy("openclaw config set gateway.mode local"));
         }
     }
     if lacks_token(&snapshot) {
         let message = "no gateway token or password: one is generated at the next start";
-        found.push(finding("gateway.auth_missing", Severity::Warning, message, true));
+        found.push(Finding::new("gateway.auth_missing", Severity::Warning, path, message).fixable());
     }
 }
 
@@ -127,15 +174,17 @@ fn lacks_token(snapshot: &ConfigSnapshot) -> bool {
     let from_env = |name: &str| snapshot.env().get(name).is_some();
     auth.mode.is_none_or(|mode| mode == AuthMode::Token)
         && auth.token.is_none()
+        // A reference whose variable is not set now is a decision of the user, not a gap.
+        && snapshot.file.parsed.pointer("/gateway/auth/token").is_none()
         && !from_env("OPENCLAW_GATEWAY_TOKEN")
         && (auth.mode.is_some() || (auth.password.is_none() && !from_env("OPENCLAW_GATEWAY_PASSWORD")))
 }
 
-/// Mends what can be mended and says what it did. Each step that fails says so and spares the others.
+/// Mends what can be mended in the file and says what it did. Nobody else may write meanwhile: the caller holds the
+/// instance lock. A step that fails says so.
 #[must_use]
 pub fn repair(disk: &ConfigDisk, now_ms: i64) -> Vec<String> {
     let mut done = Vec::new();
-    repair_modes(disk, &mut done);
     let before = disk.read();
     if !before.source.exists || !before.parsed.is_object() {
         return done;
@@ -168,8 +217,7 @@ pub fn repair(disk: &ConfigDisk, now_ms: i64) -> Vec<String> {
     if wanted != before.parsed {
         let allow = Allow { loss: true, repair: true };
         if let Err(error) = disk.change(&before, NewText::Values(wanted), allow, now_ms) {
-            done.retain(|line| line.starts_with("Set mode"));
-            done.push(format!("The config was not changed: {error}"));
+            done = vec![format!("The config was not changed: {error}")];
         }
     }
     done
@@ -183,7 +231,8 @@ fn migrated(file: &ConfigFile) -> serde_json::Value {
     tree.to_value()
 }
 
-fn repair_modes(disk: &ConfigDisk, done: &mut Vec<String>) {
+/// Takes the rights of others away from the configuration and the state directory; one line for each change.
+pub fn repair_modes(disk: &ConfigDisk, done: &mut Vec<String>) {
     for (path, wanted) in [(&disk.paths.config_file, 0o600), (&disk.paths.state_dir, 0o700)] {
         let Some(bits) = mode_bits(path).filter(|bits| bits & !wanted != 0) else { continue };
         match fs::set_permissions(path, fs::Permissions::from_mode(bits & wanted)) {
@@ -207,7 +256,7 @@ mod tests {
         fs::set_permissions(&paths.state_dir, fs::Permissions::from_mode(0o755)).expect("chmod");
         fs::write(&paths.config_file, text).expect("write");
         fs::set_permissions(&paths.config_file, fs::Permissions::from_mode(0o644)).expect("chmod");
-        (dir, ConfigDisk { paths, env })
+        (dir, ConfigDisk::new(paths, env))
     }
 
     fn ids(disk: &ConfigDisk) -> Vec<&'static str> {
@@ -230,8 +279,12 @@ mod tests {
                 "state.dir_mode"
             ]
         );
-        let done = repair(&disk, 1);
-        assert_eq!(done.len(), 5, "{done:?}");
+        let first = &examine(&disk)[0];
+        assert!(first.place.ends_with("openclaw.json:3:28") && first.fixable, "{first:?}");
+        let mut done = repair(&disk, 1);
+        repair_modes(&disk, &mut done);
+        // The file that was written anew has its mode already.
+        assert_eq!(done.len(), 4, "{done:?}");
         assert_eq!(ids(&disk), ["config.warning", "config.not_built"]);
         let text = fs::read_to_string(&disk.paths.config_file).expect("read");
         assert!(text.contains("// kept") && text.contains("${T}") && !text.contains("nope"), "{text}");
@@ -245,7 +298,7 @@ mod tests {
     fn a_file_that_cannot_be_read_is_left_alone() {
         let (_dir, disk) = disk("{");
         assert_eq!(ids(&disk)[0], "config.invalid");
-        assert!(repair(&disk, 1).iter().all(|line| line.starts_with("Set mode")));
+        assert_eq!(repair(&disk, 1), [""; 0]);
         assert_eq!(fs::read_to_string(&disk.paths.config_file).expect("read"), "{");
     }
 }

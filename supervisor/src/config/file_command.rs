@@ -2,13 +2,14 @@
 //!
 //! Not here: arguments, printing, exit codes, and the instance lock that a write needs.
 
-use super::disk::{Allow, ChangeError, Changed, ConfigDisk, NewText};
+use super::disk::{Allow, ChangeError, ConfigDisk, NewText};
 use super::issue::Issue;
 use super::key_path::{KeyPath, PathError};
 use super::reach::{Reach, reach};
 use super::read::ConfigFile;
 use super::redact::{SENTINEL, redact};
 use super::syntax::parse;
+use super::worker_check::WorkerPrograms;
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -20,6 +21,9 @@ pub enum FileCommandError {
     Path(#[from] PathError),
     #[error("Failed to parse JSON5 value: SyntaxError: {0}")]
     Value(super::syntax::SyntaxError),
+    /// The file as it stands cannot be read; the text says why in full.
+    #[error("{0}")]
+    Unreadable(String),
     #[error("{0}")]
     Invalid(String),
     #[error("{0}")]
@@ -47,16 +51,44 @@ pub fn shown(value: &Value, as_json: bool) -> String {
     }
 }
 
+/// Where a changed file goes: the disk while no gateway runs, else the running gateway.
+pub trait Target {
+    /// The file, and what changes of it would become.
+    fn disk(&self) -> &ConfigDisk;
+
+    /// Puts `wanted` in the place of `before`.
+    ///
+    /// # Errors
+    /// Validation, disk, or the gateway's refusal.
+    fn write(&mut self, before: &ConfigFile, wanted: Value) -> Result<(), FileCommandError>;
+}
+
+/// No gateway runs; the instance lock keeps it so.
+pub struct Stopped<'a> {
+    pub disk: &'a ConfigDisk,
+    pub now_ms: i64,
+}
+
+impl Target for Stopped<'_> {
+    fn disk(&self) -> &ConfigDisk {
+        self.disk
+    }
+
+    fn write(&mut self, before: &ConfigFile, wanted: Value) -> Result<(), FileCommandError> {
+        let allow = Allow { loss: true, repair: true };
+        self.disk.change(before, NewText::Values(wanted), allow, self.now_ms).map(drop).map_err(failed)
+    }
+}
+
 /// `config set`: JSON5 where it parses, else text; a number given for a text key stays text. Validated before writing.
 ///
 /// # Errors
 /// Path, value, validation, disk.
 pub fn set(
-    disk: &ConfigDisk,
+    target: &mut impl Target,
     path: &str,
     value: &str,
     strict: bool,
-    now_ms: i64,
 ) -> Result<String, FileCommandError> {
     let path = KeyPath::parse(path)?;
     let value = match parse(value) {
@@ -64,42 +96,45 @@ pub fn set(
         Err(error) if strict => return Err(FileCommandError::Value(error)),
         Err(_) => Value::from(value),
     };
-    match put(disk, &path, value.clone(), now_ms) {
-        Err(_) if !strict && !value.is_string() && !value.is_object() && !value.is_array() => {
-            put(disk, &path, Value::from(value.to_string()), now_ms)
-                .or_else(|_| put(disk, &path, value, now_ms))
-        }
-        result => result,
-    }
-    .map(|_| format!("Updated {path}.{}", restart_hint(&path)))
-}
-
-fn put(disk: &ConfigDisk, path: &KeyPath, value: Value, now_ms: i64) -> Result<Changed, FileCommandError> {
     if value.to_string().contains(SENTINEL) {
         let text = format!("Sentinel value \"{SENTINEL}\" in key {path} is not valid as real data");
         return Err(FileCommandError::Invalid(text));
     }
-    let before = disk.read();
-    let mut wanted = authored(&before)?;
-    path.set(&mut wanted, value)?;
-    let allow = Allow { loss: true, repair: true };
-    disk.change(&before, NewText::Values(wanted), allow, now_ms).map_err(failed)
+    let before = target.disk().read();
+    let authored = authored(&before)?;
+    let with = |value: Value| {
+        let mut wanted = authored.clone();
+        path.set(&mut wanted, value).map(|()| wanted)
+    };
+    let mut wanted = with(value.clone())?;
+    if !strict && !value.is_string() && !value.is_object() && !value.is_array() {
+        let as_text = with(Value::from(value.to_string()))?;
+        if issues_of(target.disk(), &before, &as_text) < issues_of(target.disk(), &before, &wanted) {
+            wanted = as_text;
+        }
+    }
+    target.write(&before, wanted)?;
+    Ok(format!("Updated {path}.{}", restart_hint(&path)))
+}
+
+fn issues_of(disk: &ConfigDisk, before: &ConfigFile, wanted: &Value) -> usize {
+    let judged = disk.judged(before, &NewText::Values(wanted.clone()));
+    judged.map_or(usize::MAX, |file| file.findings.issues.len())
 }
 
 /// `config unset`: objects that become empty go too.
 ///
 /// # Errors
 /// Path, nothing there, validation, disk.
-pub fn unset(disk: &ConfigDisk, path: &str, now_ms: i64) -> Result<String, FileCommandError> {
+pub fn unset(target: &mut impl Target, path: &str) -> Result<String, FileCommandError> {
     let text = path.trim();
     let path = KeyPath::parse(text)?;
-    let before = disk.read();
+    let before = target.disk().read();
     let mut wanted = authored(&before)?;
     if !path.remove(&mut wanted) {
         return Err(FileCommandError::NotFound(text.to_owned()));
     }
-    let allow = Allow { loss: true, repair: true };
-    disk.change(&before, NewText::Values(wanted), allow, now_ms).map_err(failed)?;
+    target.write(&before, wanted)?;
     Ok(format!("Removed {path}.{}", restart_hint(&path)))
 }
 
@@ -108,7 +143,7 @@ fn authored(before: &ConfigFile) -> Result<Value, FileCommandError> {
     if before.parsed.is_object() {
         return Ok(before.parsed.clone());
     }
-    Err(FileCommandError::Invalid(super::handle::invalid_for_commands(
+    Err(FileCommandError::Unreadable(super::handle::invalid_for_commands(
         &before.source.path,
         &before.findings.issues,
     )))
@@ -119,7 +154,9 @@ fn restart_hint(path: &KeyPath) -> &'static str {
     if reach(&path.to_string()) == Reach::None { "" } else { " Restart the gateway to apply." }
 }
 
-fn failed(error: ChangeError) -> FileCommandError {
+/// A refused change in the words of the commands.
+#[must_use]
+pub fn failed(error: ChangeError) -> FileCommandError {
     match error {
         ChangeError::Invalid(issues) => FileCommandError::Invalid(
             issues.first().map_or_else(|| "Config validation failed".to_owned(), validation_failure),
@@ -149,10 +186,14 @@ pub fn validation_failure(issue: &Issue) -> String {
     .join("\n")
 }
 
-/// `config validate`: like the gateway's start, but a reference without a value is an error here.
+/// `config validate`: like the gateway's start, but a reference without a value is an error here, and so is what the
+/// workers' programs refuse.
 #[must_use]
-pub fn validation_issues(file: &ConfigFile) -> Vec<Issue> {
+pub fn validation_issues(file: &ConfigFile, programs: &WorkerPrograms) -> Vec<Issue> {
     let mut issues = file.findings.issues.clone();
+    if issues.is_empty() && file.source.exists {
+        issues.extend(programs.check(&redact(&file.resolved)));
+    }
     let missing = file.findings.missing_env.iter();
     issues.extend(
         missing
@@ -164,8 +205,7 @@ pub fn validation_issues(file: &ConfigFile) -> Vec<Issue> {
 
 /// `config validate --json`.
 #[must_use]
-pub fn validation_json(file: &ConfigFile) -> Value {
-    let issues = validation_issues(file);
+pub fn validation_json(file: &ConfigFile, issues: &[Issue]) -> Value {
     if issues.is_empty() {
         return json!({"valid": true, "path": file.source.path, "warnings": file.findings.warnings,
             "knownNotBuilt": file.findings.unbuilt});

@@ -234,7 +234,7 @@ pub struct SecurityHeadersFile {
 #[serde(untagged)]
 pub enum HeaderOrFalse {
     Header(String),
-    Off(bool),
+    Off(#[expect(dead_code, reason = "says which type the value may have")] bool),
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

@@ -8,11 +8,12 @@ use super::issue::{Issue, lines};
 use super::read::{ConfigFile, read_file};
 use super::store::Store;
 use super::worker_check::WorkerPrograms;
+use super::write_limit::{Limited, WriteLimits, Writer};
 use super::{ConfigSnapshot, ConfigSource, Environment};
 use crate::paths::Paths;
 use serde_json::{Value, json};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -29,10 +30,9 @@ struct Inner {
     disk: RwLock<Arc<ConfigFile>>,
     /// Held over read, judge and write: two writers never interleave.
     writing: Mutex<()>,
-    /// Who checks the sections that workers own; absent until the gateway knows its executables.
-    workers: OnceLock<WorkerPrograms>,
-    /// Schema parts that workers gave, by path.
-    schema_parts: RwLock<Vec<(String, Value)>>,
+    /// What workers refuse of the active configuration.
+    refused: RwLock<Vec<Issue>>,
+    limits: Mutex<WriteLimits>,
 }
 
 /// How an invalid file is met at start.
@@ -55,7 +55,7 @@ pub struct StartError {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigState {
-    /// `ok`, `pending` (valid edits wait for a restart) or `invalid`.
+    /// `ok`, `pending` (valid edits wait for a restart) or `invalid` (the file, or a section that a worker refuses).
     pub state: &'static str,
     pub active_hash: String,
     pub file_hash: String,
@@ -81,12 +81,12 @@ impl ConfigHandle {
     fn with(paths: Paths, env: Environment, file: Arc<ConfigFile>, snapshot: ConfigSnapshot) -> Self {
         let (active, _) = watch::channel(Arc::new(snapshot));
         let inner = Inner {
-            place: ConfigDisk { paths, env },
+            place: ConfigDisk::new(paths, env),
             active,
             disk: RwLock::new(file),
             writing: Mutex::new(()),
-            workers: OnceLock::new(),
-            schema_parts: RwLock::new(Vec::new()),
+            refused: RwLock::default(),
+            limits: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -95,12 +95,6 @@ impl ConfigHandle {
     #[must_use]
     pub fn current(&self) -> Arc<ConfigSnapshot> {
         self.inner.active.borrow().clone()
-    }
-
-    /// Told of every [`ConfigHandle::activate`].
-    #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<Arc<ConfigSnapshot>> {
-        self.inner.active.subscribe()
     }
 
     /// Makes a valid file what the gateway runs with.
@@ -148,17 +142,19 @@ impl ConfigHandle {
     #[must_use]
     pub fn state(&self) -> ConfigState {
         let (active, disk) = (self.current(), self.on_disk());
+        let pending = disk.source.hash != active.hash();
+        let refused = if pending { Vec::new() } else { self.refused_by_workers() };
         let state = match disk.is_valid() {
-            false => "invalid",
-            true if disk.source.hash == active.hash() => "ok",
-            true => "pending",
+            true if pending => "pending",
+            true if refused.is_empty() => "ok",
+            _ => "invalid",
         };
         ConfigState {
             state,
             active_hash: active.hash().to_owned(),
             file_hash: disk.source.hash.clone(),
             source: active.source.name(),
-            errors: disk.findings.issues.iter().map(ToString::to_string).collect(),
+            errors: disk.findings.issues.iter().chain(&refused).map(ToString::to_string).collect(),
         }
     }
 
@@ -178,25 +174,49 @@ impl ConfigHandle {
 
     /// From here on the workers' programs check every change and describe their sections.
     pub fn use_workers(&self, programs: WorkerPrograms) {
-        let _ = self.inner.workers.set(programs);
+        self.inner.place.use_workers(programs);
     }
 
-    pub fn add_schema_part(&self, path: &str, schema: Value) {
-        let mut parts = self.inner.schema_parts.write().unwrap_or_else(PoisonError::into_inner);
-        parts.retain(|(known, _)| known != path);
-        parts.push((path.to_owned(), schema));
-    }
-
-    /// Of the workers' programs (asked once; one that does not answer is left out) and of [`Self::add_schema_part`].
+    /// Descriptions of sections by path, from the workers' programs (asked once; one that does not answer is left out).
     #[must_use]
     pub fn schema_parts(&self) -> Vec<(String, Value)> {
-        if let Some(programs) = self.inner.workers.get() {
-            let mut parts = programs.schemas();
-            let own = self.inner.schema_parts.read().unwrap_or_else(PoisonError::into_inner);
-            parts.extend(own.iter().cloned());
-            return parts;
+        self.inner.place.workers().map(WorkerPrograms::schemas).unwrap_or_default()
+    }
+
+    /// Asks the workers' programs about the configuration that runs, and keeps what they refuse for
+    /// [`ConfigHandle::state`]. What they accepted once is not asked again by later starts. Blocks.
+    pub fn check_active(&self) {
+        let Some(programs) = self.inner.place.workers() else { return };
+        let config = super::redact(&self.current().file.resolved);
+        let (key, store) = (programs.key(&config), self.store());
+        if store.checked().as_deref() == Some(&key) {
+            return;
         }
-        self.inner.schema_parts.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let checked = programs.ask_all(&config);
+        for issue in &checked.issues {
+            tracing::error!("config: a worker refuses {issue}");
+        }
+        if checked.issues.is_empty()
+            && checked.complete
+            && let Err(error) = store.keep_checked(&key)
+        {
+            tracing::debug!("the verdict on the config was not kept: {error}");
+        }
+        *self.inner.refused.write().unwrap_or_else(PoisonError::into_inner) = checked.issues;
+    }
+
+    /// What workers refuse of the configuration that runs.
+    #[must_use]
+    pub fn refused_by_workers(&self) -> Vec<Issue> {
+        self.inner.refused.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts an attempt to write, before anything else is looked at.
+    ///
+    /// # Errors
+    /// The client wrote too often.
+    pub fn count_write(&self, writer: &Writer, method: &str, now_ms: i64) -> Result<(), Limited> {
+        self.inner.limits.lock().unwrap_or_else(PoisonError::into_inner).count(writer, method, now_ms)
     }
 
     /// Judges a new content and writes it; hold [`ConfigHandle::lock`] from reading `before` to here.
@@ -207,38 +227,10 @@ impl ConfigHandle {
         &self,
         before: &ConfigFile,
         new: NewText<'_>,
-        allow_loss: bool,
+        allow: Allow,
         now_ms: i64,
     ) -> Result<Changed, ChangeError> {
-        self.check_by_workers(before, &new, now_ms)?;
-        self.inner.place.change(before, new, Allow { loss: allow_loss, repair: false }, now_ms)
-    }
-
-    /// Values that our own rules accept are shown to the programs that act on them, secrets hidden.
-    fn check_by_workers(
-        &self,
-        before: &ConfigFile,
-        new: &NewText<'_>,
-        now_ms: i64,
-    ) -> Result<(), ChangeError> {
-        let Some(programs) = self.inner.workers.get() else { return Ok(()) };
-        let text = match new {
-            NewText::Whole(text) => (*text).to_owned(),
-            NewText::Values(values) => super::edit::printed(values),
-        };
-        let place = &self.inner.place;
-        let file = super::judge(&place.paths.config_file, &text, &place.env);
-        if !file.is_valid() || file.resolved == before.resolved {
-            return Ok(());
-        }
-        let issues = programs.check(&super::redact(&file.resolved));
-        if issues.is_empty() {
-            return Ok(());
-        }
-        if let Err(error) = self.store().keep_rejected(&text, &issues, now_ms) {
-            tracing::warn!("the refused config was not kept: {error}");
-        }
-        Err(ChangeError::Invalid(issues))
+        self.inner.place.change(before, new, allow, now_ms)
     }
 }
 

@@ -73,11 +73,6 @@ impl KeyPath {
     }
 
     #[must_use]
-    pub fn key(&self, key: &str) -> Self {
-        self.join(Part::Key(key.to_owned()))
-    }
-
-    #[must_use]
     pub fn get<'a>(&self, root: &'a Value) -> Option<&'a Value> {
         self.0.iter().try_fold(root, |value, part| match (part, value) {
             (Part::Key(key), Value::Object(map)) => map.get(key),

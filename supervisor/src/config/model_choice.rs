@@ -1,8 +1,8 @@
 //! Which model a new installation starts with. Pure: configuration, environment and what answers on this machine in,
 //! a choice and the keys to write out.
 //!
-//! Order: what the file says; a key in the environment (see [`BY_KEY`]); a model server on localhost (Ollama, LM Studio,
-//! llama.cpp); the built-in `demo`.
+//! Order: what the file says; what was asked for by flag; a key in the environment (see [`BY_KEY`]); a model server on
+//! localhost (Ollama, LM Studio, llama.cpp); the built-in `demo`.
 
 use super::{ConfigSnapshot, Environment};
 use serde_json::{Map, Value, json};
@@ -25,6 +25,7 @@ pub const DEMO_MODEL: &str = "demo/demo";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalServer {
     pub kind: LocalKind,
+    pub port: u16,
     pub models: Vec<String>,
 }
 
@@ -66,6 +67,15 @@ impl LocalKind {
         }
     }
 
+    /// Where the configuration says that it is on this machine: the port of `models.providers.<id>.baseUrl`, else the
+    /// default one. `None`: configured to be elsewhere, so what answers here is another server.
+    #[must_use]
+    pub fn port_in(self, snapshot: &ConfigSnapshot) -> Option<u16> {
+        let providers = snapshot.config.pointer("/models/providers");
+        let url = providers.and_then(|all| all.get(self.provider())?.get("baseUrl")?.as_str());
+        url.map_or(Some(self.port()), loopback_port)
+    }
+
     /// Path that lists its models: names under `models[].name` (Ollama) or `data[].id`.
     #[must_use]
     pub fn list_path(self) -> &'static str {
@@ -87,13 +97,23 @@ impl LocalKind {
     }
 }
 
+/// The port of a plain HTTP address on this machine.
+fn loopback_port(url: &str) -> Option<u16> {
+    let authority = url.trim().strip_prefix("http://")?.split('/').next()?;
+    let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
+    ["127.0.0.1", "localhost"].contains(&host).then(|| port.parse().ok())?
+}
+
 /// Why this model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelSource {
     Config,
+    /// `up --model`.
+    Flag,
     /// The variable that holds the key.
     Key(String),
-    Local(LocalKind),
+    /// The server and its port.
+    Local(LocalKind, u16),
     Demo,
 }
 
@@ -112,31 +132,45 @@ impl ModelDecision {
         match &self.source {
             ModelSource::Config => format!("{model} (from the config)"),
             ModelSource::Key(name) => format!("{model} ({name} is set)"),
-            ModelSource::Local(kind) => format!("{model} ({} answers on port {})", kind.title(), kind.port()),
+            ModelSource::Flag => format!("{model} (--model)"),
+            ModelSource::Local(kind, port) => format!("{model} ({} answers on port {port})", kind.title()),
             ModelSource::Demo => format!("{model} (built in; no key and no local model server found)"),
         }
     }
 }
 
-/// Decides. A local server counts only when it has a model; models for embeddings are passed over.
+/// Decides. `wanted` is the value of `--model`, for a file that names none. A local server counts only when it has a
+/// model; models for embeddings are passed over.
 #[must_use]
-pub fn choose(snapshot: &ConfigSnapshot, servers: &[LocalServer]) -> ModelDecision {
+pub fn choose(snapshot: &ConfigSnapshot, wanted: Option<&str>, servers: &[LocalServer]) -> ModelDecision {
     let default = snapshot.view.agents.model_of(snapshot.view.agents.default_id());
     if let Some(reference) = default.primary.clone() {
         return ModelDecision { reference, source: ModelSource::Config };
+    }
+    if let Some(reference) = wanted.map(str::to_owned) {
+        return ModelDecision { reference, source: ModelSource::Flag };
     }
     by_key(snapshot.env())
         .or_else(|| by_server(servers))
         .unwrap_or_else(|| ModelDecision { reference: DEMO_MODEL.to_owned(), source: ModelSource::Demo })
 }
 
-/// Whether the servers on this machine must be asked at all: not when the file or a key decides.
+/// Whether the servers on this machine must be asked at all: not when the file, the flag or a key decides.
 #[must_use]
-pub fn needs_probe(snapshot: &ConfigSnapshot) -> bool {
-    choose(snapshot, &[]).source == ModelSource::Demo
+pub fn needs_probe(snapshot: &ConfigSnapshot, wanted: Option<&str>) -> bool {
+    choose(snapshot, wanted, &[]).source == ModelSource::Demo
 }
 
-fn by_key(env: &Environment) -> Option<ModelDecision> {
+/// The variables that may hold the key of a provider of [`BY_KEY`]; empty for one that is not in the table.
+#[must_use]
+pub fn key_names(provider: &str) -> &'static [&'static str] {
+    let row = BY_KEY.iter().find(|(_, model)| model.split('/').next() == Some(provider));
+    row.map_or(&[], |(names, _)| names)
+}
+
+/// The best model for which the environment has a key.
+#[must_use]
+pub fn by_key(env: &Environment) -> Option<ModelDecision> {
     BY_KEY.iter().find_map(|(names, model)| {
         let name = names.iter().find(|name| env.get(name).is_some())?;
         Some(ModelDecision { reference: (*model).to_owned(), source: ModelSource::Key((*name).to_owned()) })
@@ -149,7 +183,7 @@ fn by_server(servers: &[LocalServer]) -> Option<ModelDecision> {
         let model = server.models.iter().find(|name| !name.to_lowercase().contains("embed"))?;
         Some(ModelDecision {
             reference: format!("{}/{model}", kind.provider()),
-            source: ModelSource::Local(*kind),
+            source: ModelSource::Local(*kind, server.port),
         })
     })
 }
@@ -170,8 +204,10 @@ pub fn setup_patch(snapshot: &ConfigSnapshot, decision: &ModelDecision, token: &
     }
     let auth = &snapshot.gateway.auth;
     let env = snapshot.env();
+    // A reference whose variable is not set now is a decision of the user, not a gap.
     let secret = auth.token.is_some()
         || auth.password.is_some()
+        || has("/gateway/auth/token")
         || env.get("OPENCLAW_GATEWAY_TOKEN").is_some()
         || env.get("OPENCLAW_GATEWAY_PASSWORD").is_some();
     if !secret && auth.mode.is_none_or(|mode| mode == super::AuthMode::Token) {
@@ -188,76 +224,4 @@ pub fn setup_patch(snapshot: &ConfigSnapshot, decision: &ModelDecision, token: &
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{ConfigSource, judge};
-    use std::path::Path;
-    use std::sync::Arc;
-
-    fn snapshot(text: &str, vars: &[(&str, &str)]) -> ConfigSnapshot {
-        let env: Environment = vars.iter().copied().collect();
-        let file = judge(Path::new("/c/openclaw.json"), text, &env);
-        ConfigSnapshot::new(Arc::new(file), ConfigSource::File).expect("valid")
-    }
-
-    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [LocalServer], &'a str);
-
-    #[test]
-    fn the_order_of_choice() {
-        let servers = [
-            LocalServer { kind: LocalKind::LlamaCpp, models: vec!["l".into()] },
-            LocalServer {
-                kind: LocalKind::Ollama,
-                models: vec!["nomic-embed-text".into(), "qwen3:8b".into()],
-            },
-        ];
-        let keys = [("DEEPSEEK_API_KEY", "k"), ("OPENAI_API_KEY", "k")];
-        let rows: [Row<'_>; 7] = [
-            ("{agents:{defaults:{model:'a/b'}}}", &keys, &servers, "a/b (from the config)"),
-            ("{}", &keys, &servers, "openai/gpt-5.2 (OPENAI_API_KEY is set)"),
-            ("{env:{vars:{XAI_API_KEY:'k'}}}", &[], &servers, "xai/grok-4-1-fast (XAI_API_KEY is set)"),
-            (
-                "{}",
-                &[("OPENROUTER_API_KEY", " ")],
-                &servers,
-                "ollama/qwen3:8b (Ollama answers on port 11434)",
-            ),
-            ("{}", &[], &servers[..1], "llamacpp/l (llama.cpp answers on port 8080)"),
-            (
-                "{}",
-                &[],
-                &[LocalServer { kind: LocalKind::Ollama, models: vec![] }],
-                "demo/demo (built in; no key and no local model server found)",
-            ),
-            ("{agents:{list:[{id:'x',model:{primary:'p/q'}}]}}", &[], &[], "p/q (from the config)"),
-        ];
-        for (text, vars, servers, wanted) in rows {
-            assert_eq!(choose(&snapshot(text, vars), servers).reason(), wanted);
-        }
-        assert!(needs_probe(&snapshot("{}", &[])) && !needs_probe(&snapshot("{}", &keys)));
-    }
-
-    #[test]
-    fn answers_of_the_servers() {
-        let ollama = json!({"models": [{"name": "a:1"}, {}]});
-        assert_eq!(LocalKind::Ollama.models(&ollama), Some(vec!["a:1".to_owned()]));
-        assert_eq!(LocalKind::LmStudio.models(&json!({"data": [{"id": "m"}]})), Some(vec!["m".to_owned()]));
-        assert_eq!(LocalKind::LlamaCpp.models(&json!({"hello": 1})), None);
-    }
-
-    #[test]
-    fn setup_adds_only_what_is_missing() {
-        let empty = snapshot("{}", &[]);
-        let patch = setup_patch(&empty, &choose(&empty, &[]), "T");
-        let wanted = json!({"gateway": {"mode": "local", "auth": {"mode": "token", "token": "T"},
-            "http": {"endpoints": {"chatCompletions": {"enabled": true}}}}, "agents": {"defaults": {"model": {"primary": "demo/demo"}}}});
-        assert_eq!(patch, wanted);
-        let full = snapshot(
-            "{gateway:{mode:'local',auth:{password:'p'},http:{endpoints:{chatCompletions:{enabled:false}}}},agents:{defaults:{model:'a/b'}}}",
-            &[],
-        );
-        assert_eq!(setup_patch(&full, &choose(&full, &[]), "T"), json!({}));
-        let by_env = snapshot("{}", &[("OPENCLAW_GATEWAY_TOKEN", "t")]);
-        assert_eq!(setup_patch(&by_env, &choose(&by_env, &[]), "T").pointer("/gateway/auth"), None);
-    }
-}
+mod tests;

@@ -204,7 +204,7 @@ fn judge_tree(mut tree: Node, out: &mut ConfigFile) {
         ignored.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     out.findings.issues.extend(validate::validate(&tree, &shapes(), &files, &ignored));
     if out.is_valid() {
-        let found = check(&Checked { root: &tree, value: &out.resolved, env: &out.env, files: &files });
+        let found = check(&Checked { root: &tree, value: &out.resolved, files: &files });
         out.findings.issues.extend(found.issues);
         out.findings.warnings.extend(found.warnings);
     }

@@ -4,7 +4,7 @@
 //! Not here: who may call (scopes), how often ([`super::write_limit`]), and the restart itself: a write says that one
 //! is needed, the caller asks for it and puts the `restart` object into the answer. These functions block on the disk.
 
-use super::handle::{ChangeError, Changed, ConfigHandle, NewText};
+use super::handle::{Allow, ChangeError, Changed, ConfigHandle, NewText};
 use super::issue::Issue;
 use super::patch::{merge_patch, summary};
 use super::reach::{Reach, reach};
@@ -78,8 +78,8 @@ pub struct ConfigReply {
     pub restart: Option<RestartRequest>,
     /// For the log.
     pub log: Option<String>,
-    /// For the event `config.changed`.
-    pub changed: Vec<String>,
+    /// Payload of the event `config.changed` but its time, when something was written.
+    pub event: Option<Value>,
 }
 
 /// `config.get`: the file as it is now, secrets hidden.
@@ -87,6 +87,12 @@ pub struct ConfigReply {
 pub fn get(handle: &ConfigHandle) -> Value {
     let file = handle.on_disk();
     let valid = file.is_valid();
+    // The gateway runs with what a worker refuses, so a client must be able to read and mend it.
+    let refused = if valid && file.source.hash == handle.current().hash() {
+        handle.refused_by_workers()
+    } else {
+        Vec::new()
+    };
     let shown = |value: &Value| if valid { redact(value) } else { json!({}) };
     let tree = file.source.raw.as_deref().filter(|_| valid).and_then(|raw| Some((raw, parse(raw).ok()?)));
     let mut out = json!({
@@ -99,7 +105,7 @@ pub fn get(handle: &ConfigHandle) -> Value {
         "config": if valid { redact(&file.with_defaults()) } else { json!({}) },
         "hash": file.source.hash,
         "issues": file.findings.issues,
-        "warnings": file.findings.warnings,
+        "warnings": file.findings.warnings.iter().chain(&refused).collect::<Vec<_>>(),
         "legacyIssues": file.findings.legacy,
     });
     if let Some(map) = out.as_object_mut() {
@@ -113,7 +119,13 @@ pub fn get(handle: &ConfigHandle) -> Value {
 /// `config.schema`.
 #[must_use]
 pub fn schema(handle: &ConfigHandle, now_ms: i64) -> Value {
-    schema::document(&handle.schema_parts(), &super::write::iso_time(now_ms))
+    schema_document(&handle.schema_parts(), now_ms)
+}
+
+/// The same from the workers' parts alone, for a command without a gateway.
+#[must_use]
+pub fn schema_document(parts: &[(String, Value)], now_ms: i64) -> Value {
+    schema::document(parts, &super::write::iso_time(now_ms))
 }
 
 /// `config.schema.lookup {path}`.
@@ -129,7 +141,8 @@ pub fn schema_lookup(handle: &ConfigHandle, params: &Value) -> Result<Value, Con
         .ok_or_else(|| ConfigRpcError::invalid(format!("config schema path not found: {path}")))
 }
 
-/// `config.set {raw, baseHash}`: a whole new text. No restart is asked for.
+/// `config.set {raw, baseHash, repair?}`: a whole new text. No restart is asked for. `repair` is what a person's edit of
+/// one key may do: make the file much smaller, and leave an invalid file invalid with fewer issues.
 ///
 /// # Errors
 /// Every refusal of a write.
@@ -141,7 +154,9 @@ pub fn set(
 ) -> Result<ConfigReply, ConfigRpcError> {
     let _one_writer = handle.lock();
     let before = handle.on_disk();
-    let changed = replace_whole(handle, "config.set", params, &before, writer, now_ms)?;
+    let repair = params.get("repair").and_then(Value::as_bool).unwrap_or(false);
+    let allow = Allow { loss: repair, repair };
+    let changed = replace_whole(handle, "config.set", params, &before, allow, (writer, now_ms))?;
     Ok(reply(&changed, "config.set", writer))
 }
 
@@ -157,8 +172,8 @@ pub fn apply(
 ) -> Result<ConfigReply, ConfigRpcError> {
     let _one_writer = handle.lock();
     let before = handle.on_disk();
-    let changed = replace_whole(handle, "config.apply", params, &before, writer, now_ms)?;
-    Ok(with_restart(handle, reply(&changed, "config.apply", writer), "config.apply", params, now_ms))
+    let changed = replace_whole(handle, "config.apply", params, &before, Allow::default(), (writer, now_ms))?;
+    Ok(with_restart(handle, &changed, "config.apply", params, (writer, now_ms)))
 }
 
 /// `config.patch {raw, baseHash, …}`: a merge patch in JSON5, with a restart.
@@ -186,9 +201,9 @@ pub fn patch(
     merge_patch(&mut wanted, &patch);
     restore(&mut wanted, &before.parsed)?;
     let changed = handle
-        .change(&before, NewText::Values(wanted), true, now_ms)
+        .change(&before, NewText::Values(wanted), Allow { loss: true, repair: false }, now_ms)
         .map_err(|error| refused(error, writer.protocol))?;
-    Ok(with_restart(handle, reply(&changed, "config.patch", writer), "config.patch", params, now_ms))
+    Ok(with_restart(handle, &changed, "config.patch", params, (writer, now_ms)))
 }
 
 fn raw_param<'a>(method: &str, params: &'a Value) -> Result<&'a str, ConfigRpcError> {
@@ -221,8 +236,8 @@ fn replace_whole(
     method: &str,
     params: &Value,
     before: &ConfigFile,
-    writer: &Writer,
-    now_ms: i64,
+    allow: Allow,
+    (writer, now_ms): (&Writer, i64),
 ) -> Result<Changed, ConfigRpcError> {
     let raw = raw_param(method, params)?;
     check_base_hash(before, params)?;
@@ -232,7 +247,7 @@ fn replace_whole(
     }
     let text = restore_text(raw, &tree, &before.parsed)?;
     handle
-        .change(before, NewText::Whole(&text), false, now_ms)
+        .change(before, NewText::Whole(&text), allow, now_ms)
         .map_err(|error| refused(error, writer.protocol))
 }
 
@@ -260,34 +275,33 @@ fn reply(changed: &Changed, method: &str, writer: &Writer) -> ConfigReply {
             summary(&changed.paths),
         )
     });
-    ConfigReply {
-        payload: json!({
-            "ok": true,
-            "path": file.source.path,
-            "hash": file.source.hash,
-            "config": redact(&file.with_defaults()),
-        }),
-        restart: None,
-        log,
-        changed: changed.paths.clone(),
+    let mut payload = json!({"ok": true, "path": file.source.path});
+    if writer.protocol >= 4 {
+        payload["hash"] = json!(file.source.hash);
     }
+    payload["config"] = redact(&file.with_defaults());
+    let event = changed.written.as_ref().map(|_| json!({"path": file.source.path, "hash": file.source.hash}));
+    ConfigReply { payload, restart: None, log, event }
 }
 
-/// Adds what apply and patch answer beyond set, and leaves the note that the next start turns into a message.
+/// What apply and patch answer: as set and more, and the note that the next start turns into a message.
 fn with_restart(
     handle: &ConfigHandle,
-    mut reply: ConfigReply,
+    changed: &Changed,
     method: &str,
     params: &Value,
-    now_ms: i64,
+    (writer, now_ms): (&Writer, i64),
 ) -> ConfigReply {
-    let needed = reply.changed.iter().any(|path| reach(path) != Reach::None);
-    let sentinel = sentinel(handle, method, params, needed, now_ms);
-    if let Some(map) = reply.payload.as_object_mut() {
-        map.insert("changedPaths".to_owned(), json!(reply.changed));
-        map.insert("restart".to_owned(), Value::Null);
-        map.insert("sentinel".to_owned(), sentinel);
+    let mut reply = reply(changed, method, writer);
+    let needed = changed.paths.iter().any(|path| reach(path) != Reach::None);
+    let mut sentinel = sentinel(handle, method, params, needed, now_ms);
+    if writer.protocol >= 4 {
+        reply.payload["changedPaths"] = json!(changed.paths);
+    } else if let Some(map) = sentinel.as_object_mut() {
+        map.shift_remove("persisted");
     }
+    reply.payload["restart"] = Value::Null;
+    reply.payload["sentinel"] = sentinel;
     if needed {
         let delay_ms = params.get("restartDelayMs").and_then(Value::as_i64);
         reply.restart = Some(RestartRequest { delay_ms, reason: method.to_owned() });

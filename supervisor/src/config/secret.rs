@@ -51,6 +51,10 @@ pub struct SecretReference {
     /// `env`, `file`, `exec` or `store`; only `env` is read so far.
     pub source: String,
     #[serde(default)]
+    #[expect(
+        dead_code,
+        reason = "part of the form that the file may have; sources other than env are not read"
+    )]
     pub provider: Option<String>,
     pub id: String,
 }

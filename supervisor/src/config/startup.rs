@@ -7,7 +7,7 @@ pub mod auth;
 pub mod bind;
 pub mod guard;
 
-pub use auth::{AuthPlan, AuthSource, GeneratedToken};
+pub use auth::{AuthPlan, GeneratedToken};
 pub use bind::{BindFacts, BindPlan};
 
 use super::gateway::Tailscale;

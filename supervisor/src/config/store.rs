@@ -1,6 +1,6 @@
 //! What is kept beside the configuration file: the last good one, the history of good ones, and refused texts.
 //!
-//! `<state>/config/last-good.json` with `last-good.meta.json`, `history/`, `rejected/`.
+//! `<state>/config/last-good.json` with `last-good.meta.json`, `history/`, `rejected/`, `worker-check.txt`.
 
 use super::issue::{Issue, lines};
 use super::read::{ConfigFile, judge, sha256_hex};
@@ -53,6 +53,22 @@ impl Store {
     #[must_use]
     pub fn meta(&self) -> Option<LastGoodMeta> {
         serde_json::from_str(&fs::read_to_string(self.meta_path()).ok()?).ok()
+    }
+
+    fn checked_path(&self) -> PathBuf {
+        self.dir.join("worker-check.txt")
+    }
+
+    /// Key of the configuration that the workers' programs accepted last.
+    #[must_use]
+    pub fn checked(&self) -> Option<String> {
+        fs::read_to_string(self.checked_path()).ok()
+    }
+
+    /// # Errors
+    /// The disk's refusal.
+    pub fn keep_checked(&self, key: &str) -> io::Result<()> {
+        put_private(&self.checked_path(), key)
     }
 
     /// Keeps a configuration that a start has proved. A text with hidden values in it is never kept. Included files

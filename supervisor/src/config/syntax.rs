@@ -74,29 +74,6 @@ pub fn parse_file(text: &str, file: u16) -> Result<Node, SyntaxError> {
 }
 
 impl Node {
-    /// A value that no file holds, placed where `at` points.
-    #[must_use]
-    pub fn from_value(value: &Value, at: Position) -> Self {
-        let kind = match value {
-            Value::Null => Kind::Null,
-            Value::Bool(flag) => Kind::Bool(*flag),
-            Value::Number(number) => Kind::Number(number.clone()),
-            Value::String(text) => Kind::Text(text.clone()),
-            Value::Array(items) => Kind::List(items.iter().map(|item| Self::from_value(item, at)).collect()),
-            Value::Object(map) => Kind::Object(
-                map.iter()
-                    .map(|(key, value)| Member {
-                        key: key.clone(),
-                        at,
-                        key_span: 0..0,
-                        value: Self::from_value(value, at),
-                    })
-                    .collect(),
-            ),
-        };
-        Self { at, span: 0..0, kind }
-    }
-
     /// Of a key that stands twice the later wins.
     #[must_use]
     pub fn to_value(&self) -> Value {

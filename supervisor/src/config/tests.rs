@@ -7,7 +7,3 @@ fn judged(text: &str, vars: &[(&str, &str)]) -> ConfigFile {
     let env: Environment = vars.iter().copied().collect();
     judge(Path::new("/etc/openclaw/openclaw.json"), text, &env)
 }
-
-fn snapshot(text: &str) -> ConfigSnapshot {
-    ConfigSnapshot::new(Arc::new(judged(text, &[])), ConfigSource::File).expect("valid")
-}

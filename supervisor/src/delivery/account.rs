@@ -181,16 +181,16 @@ impl AccountTask {
 
     /// C10. The reply is what lets bytes leave.
     async fn go_ahead(&mut self, epoch: u64, corr: u64, out_id: Id) {
-        let committed = if self.drafts.contains(&out_id) {
-            // The draft's own record stands for it; a lost placeholder costs an empty line.
-            Ok(())
-        } else if let Some(facts) = self.in_flight.get(&out_id) {
+        let committed = if let Some(facts) = self.in_flight.get(&out_id) {
             let kind = if facts.placeholder { WireKind::Placeholder } else { WireKind::Content };
             match self.journal.wire(out_id, epoch, kind).await {
                 // A long text asks once per piece; the first answer stands.
                 Err(JournalError::Illegal { from: "on the wire", .. }) => Ok(()),
                 other => other.map_err(|error| error.to_string()),
             }
+        } else if self.drafts.contains(&out_id) {
+            // The draft's own record stands for it; a lost placeholder costs an empty line.
+            Ok(())
         } else {
             Err(format!("delivery {out_id} is not leased to this worker"))
         };
@@ -285,6 +285,11 @@ impl AccountTask {
             return;
         }
         let (out_id, chat) = (draft.out_id, draft.chat.clone());
+        // The run was faster than this command: its reply is there, perhaps sent already, and needs no placeholder.
+        match self.journal.outbox(out_id).await {
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => return,
+        }
         match self.journal.draft_open(draft).await {
             Ok(None) => {}
             // One stands there from an earlier attempt: the final edit will use it.

@@ -166,6 +166,11 @@ impl OutQueue {
         }
     }
 
+    /// Whether the socket is about to be closed.
+    pub fn is_closing(&self) -> bool {
+        self.with(|s| s.closing)
+    }
+
     /// Bytes waiting.
     pub fn bytes(&self) -> usize {
         self.with(|s| s.bytes)

@@ -115,6 +115,7 @@ impl Renderer {
             GatewayEvent::Health(payload) => {
                 vec![Rendered { versioned: true, droppable: true, ..Rendered::plain("health", payload) }]
             }
+            GatewayEvent::ConfigChanged(payload) => vec![Rendered::read("config.changed", None, payload)],
             GatewayEvent::Heartbeat(payload) => {
                 vec![Rendered { droppable: true, ..Rendered::plain("heartbeat", payload) }]
             }

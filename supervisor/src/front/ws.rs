@@ -15,7 +15,7 @@ use super::limits::{
     SILENCE_MAX, WRITE_TIMEOUT, WRONG_ROLE_CALLS_MAX,
 };
 use super::net::Peer;
-use super::outq::{CloseWith, Out, OutQueue};
+use super::outq::{CloseWith, Encoded, Out, OutQueue};
 use super::presence::Arrival;
 use super::slots::Slot;
 use crate::events::GatewayEvent;
@@ -85,13 +85,22 @@ pub async fn serve<S: Io>(gw: Handles, arrived: Arrived<S>) {
     let caller = Arc::new(greeted.caller);
     let out = Arc::new(OutQueue::new(gw.front.fanout.budget()));
     out.push_text(greeted.response);
-    let _here = Here::arrive(&gw, &caller, out.clone());
+    if caller.protocol < 4 {
+        tell_health(&gw, &out);
+    }
+    let here = Here::arrive(&gw, &caller, out.clone());
     let (sink, stream) = socket.split();
     let mut writer = tokio::spawn(write_all(sink, out.clone()));
     let reader = Reader { gw, caller, out: out.clone(), wrong_role: Arc::default() };
+    let mut reading = std::pin::pin!(reader.read_all(stream));
     tokio::select! {
-        () = reader.read_all(stream) => out.cut(CloseWith::new(1000, "")),
-        _ = &mut writer => return,
+        () = &mut reading => out.cut(CloseWith::new(1000, "")),
+        _ = &mut writer => {
+            drop(here);
+            // Read on until the peer closes too: a reset could overtake what was just sent.
+            let _gone = tokio::time::timeout(CLOSE_TIMEOUT, reading).await;
+            return;
+        }
     }
     // The close frame still has to leave.
     if tokio::time::timeout(CLOSE_TIMEOUT, &mut writer).await.is_err() {
@@ -104,12 +113,20 @@ async fn refuse<S: Io>(mut socket: Socket<S>, response: Option<String>, close: C
         if let Some(text) = response {
             socket.send(Message::text(text)).await?;
         }
-        socket.close(Some(close_frame(&close))).await?;
+        // An error here is a peer that closed first; the answer to its close leaves with the next read.
+        let _closed = socket.close(Some(close_frame(&close))).await;
         // Read on until the peer closes too: a reset could overtake what was just sent.
         while let Some(Ok(_)) = socket.next().await {}
         Ok::<(), WsError>(())
     };
     let _gone = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+}
+
+/// Protocol 3 is told the state of health after each connect, protocol 4 reads it in hello.
+fn tell_health(gw: &Handles, out: &OutQueue) {
+    let payload = Bytes::from(gw.front.health().to_string());
+    let version = Some(gw.front.fanout.versions());
+    out.push_event(&Arc::new(Encoded { name: "health", payload, version, droppable: true }));
 }
 
 fn close_frame(with: &CloseWith) -> CloseFrame {
@@ -216,7 +233,11 @@ impl Reader {
             let text = match message {
                 Ok(Message::Text(text)) => Bytes::from(text),
                 Ok(Message::Binary(bytes)) => bytes,
-                Ok(Message::Close(_)) => return,
+                Ok(Message::Close(_)) => {
+                    // The answer to a close frame leaves with the next read (RFC 6455 5.5.1).
+                    let _answered = tokio::time::timeout(CLOSE_TIMEOUT, stream.next()).await;
+                    return;
+                }
                 Ok(_) => continue,
                 Err(error) => {
                     if is_oversize(&error) {
@@ -226,6 +247,10 @@ impl Reader {
                     return;
                 }
             };
+            // Nobody would hear the answer.
+            if self.out.is_closing() {
+                continue;
+            }
             // Waiting here leaves further requests in the socket.
             let Ok(place) = places.clone().acquire_owned().await else { return };
             self.take(&text, place);

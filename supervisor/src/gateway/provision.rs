@@ -34,7 +34,7 @@ impl Provisioner {
 
     /// The executables that check and describe the sections that they own.
     pub fn programs(&self) -> WorkerPrograms {
-        WorkerPrograms::new([&self.agent, &self.channel].map(|binary| binary.path().to_path_buf()).to_vec())
+        WorkerPrograms::new(vec![self.agent.clone(), self.channel.clone()])
     }
 
     /// Every worker that the running configuration wants.

@@ -14,7 +14,7 @@ use crate::front::accept::{self, BindError, Front};
 use crate::front::control::Control;
 use crate::front::settings::{AuthEnvironment, Settings};
 use crate::front::shared::{Paths as FrontPaths, Phase, Shared as FrontShared};
-use crate::journal::{Journal, JournalHandle, OpenOptions};
+use crate::journal::{Journal, JournalHandle, OpenOptions, Recovered};
 use crate::lock::{self, Held, HostLock, LockError, OwnerNote};
 use crate::paths::Paths;
 use crate::router::dispatch::Intake;
@@ -141,6 +141,7 @@ fn prepare(options: Options, process_env: Environment, paths: Paths) -> Result<P
     {
         tracing::warn!("{warning}");
     }
+    tracing::debug!(port = plan.port, source = plan.port_source.name(), "port chosen");
     save_token(&config, &plan.auth);
     let named = paths.profile.is_some() || (state_dir_given && plan.port != crate::config::PORT_DEFAULT);
     let host = if named {
@@ -182,7 +183,8 @@ fn save_token(config: &ConfigHandle, auth: &AuthPlan) {
         let mut values = before.parsed.clone();
         let patch = serde_json::json!({"gateway": {"auth": {"mode": "token", "token": token.expose()}}});
         crate::config::merge_patch(&mut values, &patch);
-        let written = config.change(&before, crate::config::handle::NewText::Values(values), false, now_ms());
+        let new = crate::config::handle::NewText::Values(values);
+        let written = config.change(&before, new, crate::config::handle::Allow::default(), now_ms());
         match written {
             Ok(changed) => config.activate(changed.file).is_ok(),
             Err(error) => {
@@ -226,15 +228,7 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     let started = Instant::now();
     let Prepared { options, paths, config, plan, locks, log, notify } = prepared;
     let fatal = |error: String| refused(format!("Gateway failed to start: {error}"), exit_code::FAILURE);
-    let mut open = OpenOptions::new(paths.state_dir.join("journal"));
-    open.unsafe_fs = options.unsafe_fs;
-    let opened = tokio::task::spawn_blocking(move || JournalHandle::open(open)).await;
-    let (journal, warnings) =
-        opened.map_err(|error| fatal(error.to_string()))?.map_err(|error| fatal(error.to_string()))?;
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
-    let recovered = journal.recover(now_us()).await.map_err(|error| fatal(error.to_string()))?;
+    let (journal, recovered) = open_journal(&paths, &options).await.map_err(fatal)?;
     let listeners = bind(&plan, &options)?;
     let port =
         listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(plan.port, |a| a.port());
@@ -243,15 +237,7 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
 
     let (workers, events) =
         start_workers(&paths, &journal, boot_id).map_err(|error| fatal(error.to_string()))?;
-    let about = Arc::new(About {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        boot_id: boot_id.to_string(),
-        started,
-        started_ms: now_ms(),
-        port,
-        service: options.service,
-    });
+    let about = Arc::new(about(boot_id, started, port, options.service));
     let front_paths = FrontPaths {
         state_dir: paths.state_dir.clone(),
         config_path: paths.config_file.clone(),
@@ -295,11 +281,39 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     tokio::task::spawn_local(super::housekeeping::run(core, locks.clone()));
     config.mark_good("start", now_ms());
     ready(&handles, &plan, &notify, options.welcome);
+    // After ready: what a worker refuses is shown, and costs the start nothing.
+    tokio::task::spawn_blocking(move || config.check_active());
     let end = stop::until_told(&handles).await;
     stop::stop(&handles, front, &end, &notify).await;
     drop(settings);
     drop(locks);
     Ok(end)
+}
+
+fn about(boot_id: Id, started: Instant, port: u16, service: bool) -> About {
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        boot_id: boot_id.to_string(),
+        started,
+        started_ms: now_ms(),
+        port,
+        service,
+    }
+}
+
+/// The journal, as the last start left it and as this one goes on from it.
+async fn open_journal(paths: &Paths, options: &Options) -> Result<(JournalHandle, Recovered), String> {
+    let mut open = OpenOptions::new(paths.state_dir.join("journal"));
+    open.unsafe_fs = options.unsafe_fs;
+    let opened = tokio::task::spawn_blocking(move || JournalHandle::open(open)).await;
+    let (journal, warnings) =
+        opened.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let recovered = journal.recover(now_us()).await.map_err(|error| error.to_string())?;
+    Ok((journal, recovered))
 }
 
 fn bind(plan: &StartPlan, options: &Options) -> Result<Vec<TcpListener>, Refused> {
@@ -392,7 +406,7 @@ fn build_core(handles: &Handles) -> Core {
     }))
 }
 
-async fn resume(core: &Core, recovered: crate::journal::Recovered) {
+async fn resume(core: &Core, recovered: Recovered) {
     if !recovered.clean {
         let (runs, queued) =
             (recovered.interrupted.len() + recovered.pending.len(), recovered.queued_sessions.len());

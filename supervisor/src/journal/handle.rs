@@ -162,7 +162,22 @@ impl Journal for JournalHandle {
         then("sv.c2.after", self.write(move |c| run::create(c, &run)))
     }
 
-    fn mark_started(&self, run_id: Id, epoch: u64, now_us: i64) -> impl Future<Output = Res<u32>> + Send {
+    fn begin_run(&self, run: NewRun, epoch: u64) -> impl Future<Output = Res<RunStart>> + Send {
+        then(
+            "sv.c2.after",
+            self.write(move |c| {
+                run::create(c, &run)?;
+                run::mark_started(c, run.run_id, epoch, run.created_us)
+            }),
+        )
+    }
+
+    fn mark_started(
+        &self,
+        run_id: Id,
+        epoch: u64,
+        now_us: i64,
+    ) -> impl Future<Output = Res<RunStart>> + Send {
         self.write(move |c| run::mark_started(c, run_id, epoch, now_us))
     }
 
@@ -295,6 +310,10 @@ impl Journal for JournalHandle {
         self.write(move |c| session_index::delete(c, &session_key))
     }
 
+    fn session_counts(&self) -> impl Future<Output = Res<Vec<(String, u64)>>> + Send {
+        self.read(session_index::counts)
+    }
+
     fn dedupe_claim(&self, claim: DedupeClaim) -> impl Future<Output = Res<Option<DedupeRow>>> + Send {
         self.write(move |c| dedupe::claim(c, &claim))
     }
@@ -352,14 +371,6 @@ impl Journal for JournalHandle {
         now_us: i64,
     ) -> impl Future<Output = Res<()>> + Send {
         self.write(move |c| ledger::system_event_push(c, &session_key, &text, context_key.as_deref(), now_us))
-    }
-
-    fn system_event_take(
-        &self,
-        session_key: String,
-        run_id: Id,
-    ) -> impl Future<Output = Res<Vec<SystemEvent>>> + Send {
-        self.write(move |c| ledger::system_event_take(c, &session_key, run_id))
     }
 
     fn dead_add(&self, letter: NewDeadLetter) -> impl Future<Output = Res<()>> + Send {

@@ -5,7 +5,9 @@ pub mod state;
 use proto::wire::id::Id;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::types::{FinishRun, Finished, InboundEnd, NewRun, RunCounts, RunOrigin, RunRow, RunTimes};
+use super::types::{
+    FinishRun, Finished, InboundEnd, NewRun, RunCounts, RunOrigin, RunRow, RunStart, RunTimes,
+};
 use super::{JournalError, inbound, ledger, outbox, session_index, sql};
 use state::{InterruptCause, RunEvent, RunState};
 
@@ -88,7 +90,12 @@ fn known(conn: &Connection, run_id: Id) -> Result<RunRow, JournalError> {
     get(conn, run_id)?.ok_or_else(|| JournalError::NoSuch { what: "run", id: run_id.to_string() })
 }
 
-pub fn mark_started(conn: &Connection, run_id: Id, epoch: u64, now_us: i64) -> Result<u32, JournalError> {
+pub fn mark_started(
+    conn: &Connection,
+    run_id: Id,
+    epoch: u64,
+    now_us: i64,
+) -> Result<RunStart, JournalError> {
     let row = known(conn, run_id)?;
     let state = row.state.on(RunEvent::Start).map_err(|illegal| illegal.of("run", run_id))?;
     let attempt = row.counts.attempt.saturating_add(1);
@@ -98,7 +105,13 @@ pub fn mark_started(conn: &Connection, run_id: Id, epoch: u64, now_us: i64) -> R
         )?
         .execute(params![run_id.as_bytes(), state, attempt, sql::as_i64(epoch), now_us]);
     match done {
-        Ok(_) => Ok(attempt),
+        Ok(_) => Ok(RunStart {
+            attempt,
+            interruptions: row.counts.interruptions,
+            active_us: row.times.active_us,
+            events: ledger::system_event_take(conn, &row.session_key, run_id)?,
+            parts: outbox::of_run(conn, run_id)?,
+        }),
         // The unique index over started runs: serialisation per session is a fact of the database.
         Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
             Err(JournalError::SessionBusy { session_key: row.session_key })

@@ -102,3 +102,10 @@ pub fn list(conn: &Connection, filter: &SessionFilter) -> Result<Vec<SessionRow>
 pub fn delete(conn: &Connection, session_key: &str) -> Result<bool, JournalError> {
     Ok(conn.prepare_cached("DELETE FROM session_index WHERE session_key = ?1")?.execute([session_key])? > 0)
 }
+
+pub fn counts(conn: &Connection) -> Result<Vec<(String, u64)>, JournalError> {
+    let mut query =
+        conn.prepare_cached("SELECT agent, count(*) FROM session_index GROUP BY agent ORDER BY agent")?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, sql::u64_at(row, 1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}

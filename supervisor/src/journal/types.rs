@@ -148,6 +148,21 @@ pub struct NewRun {
     pub inbound: Vec<i64>,
 }
 
+/// An attempt of a run that has begun: what its worker has to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunStart {
+    /// From 1.
+    pub attempt: u32,
+    /// Interruptions of the attempts before this one.
+    pub interruptions: u32,
+    /// Active time of the attempts before this one.
+    pub active_us: i64,
+    /// System events that waited for the session's next turn. The same run gets the same ones again; they go at its end.
+    pub events: Vec<SystemEvent>,
+    /// What earlier attempts have already given out.
+    pub parts: Vec<OutboxRow>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRow {
     pub run_id: Id,

@@ -235,7 +235,7 @@ fn check_in_background(shared: &Arc<Shared>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn quick_check(conn: &Connection) -> Integrity {
+pub(super) fn quick_check(conn: &Connection) -> Integrity {
     match conn.query_row("PRAGMA quick_check(1)", [], |r| r.get::<_, String>(0)) {
         Ok(answer) if answer == "ok" => Integrity::Good,
         Ok(answer) => Integrity::Bad(answer),

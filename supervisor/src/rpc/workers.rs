@@ -1,9 +1,9 @@
 //! `workers.list` and `system.info`: what runs here. Both answer from memory, also when every worker hangs.
 
-use super::{Answer, RpcError};
+use super::{Answer, RpcError, degraded};
 use crate::front::caller::Caller;
 use crate::gateway::Handles;
-use crate::journal::{Integrity, Journal};
+use crate::journal::Journal;
 use crate::worker::WorkerStatus;
 use serde_json::{Value, json};
 
@@ -48,17 +48,7 @@ pub async fn info(gw: &Handles, _caller: &Caller, _params: Value) -> Answer {
     let state = state.map_err(|error| RpcError::unavailable(error.to_string()))?;
     let snapshot = gw.config.current();
     let (host, port) = ("127.0.0.1", gw.about.port);
-    let mut degraded = Vec::new();
-    if state.state == "invalid" {
-        let first = state.errors.first().map_or("", String::as_str);
-        degraded.push(format!("config: INVALID – {first}; running {}", state.source));
-    }
-    if let Some(why) = &stats.readonly {
-        degraded.push(format!("journal: readonly – {why}"));
-    }
-    if let Integrity::Bad(why) = &stats.integrity {
-        degraded.push(format!("journal: damaged – {why}"));
-    }
+    let degraded = degraded::problems(&state, &stats, &gw.workers.status());
     Ok(json!({
         "version": gw.about.version, "pid": gw.about.pid, "bootId": gw.about.boot_id, "port": port,
         "url": format!("ws://{host}:{port}"), "dashboard": format!("http://{host}:{port}/"),

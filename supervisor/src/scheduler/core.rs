@@ -86,6 +86,7 @@ impl Core {
                     }
                 }
             }
+            Command::Deliver(account) => self.shared.delivery.wake(&account),
             Command::Drain(on) => self.shared.draining.set(on),
         }
     }

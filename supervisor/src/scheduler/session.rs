@@ -181,10 +181,7 @@ impl Session {
             SessionCommand::Agent(message) => self.on_agent(*message).await,
             SessionCommand::WorkerGone { epoch, own_fault } => self.on_worker_gone(epoch, own_fault).await,
             SessionCommand::Wake => self.wake_turn().await,
-            SessionCommand::Clear(reply) => {
-                self.clear("session-reset").await;
-                let _gone = reply.send(());
-            }
+            SessionCommand::Clear(reply) => self.clear("session-reset", reply).await,
         }
     }
 

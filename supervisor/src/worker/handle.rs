@@ -161,6 +161,12 @@ impl Workers {
         }
     }
 
+    /// Epoch of a worker that takes work right now.
+    pub fn ready_epoch(&self, worker: &WorkerId) -> Option<u64> {
+        let slot = self.registry.get(worker)?;
+        slot.status().state.is_up().then(|| slot.link().map(|(epoch, _)| epoch)).flatten()
+    }
+
     fn up(&self, worker: &WorkerId) -> Result<(u64, proto::runtime::link::LinkHandle, Arc<Slot>), Refusal> {
         let slot = self.registry.get(worker).ok_or_else(|| Refusal::Unknown(worker.clone()))?;
         let (epoch, link) = slot.link().ok_or_else(|| Refusal::NotUp(worker.clone()))?;

@@ -205,7 +205,7 @@ fn after_word<'a>(line: &'a str, words: &[&str]) -> Option<&'a str> {
 }
 
 fn chat(asked: &str) -> String {
-    let asked = asked.trim();
+    let asked = without_stamp(asked.trim()).trim();
     let echo: String = asked.chars().take(ECHO_CHARS_MAX).collect();
     let said =
         if echo.is_empty() { "You sent an empty message.".to_owned() } else { format!("You said: {echo}") };
@@ -213,7 +213,7 @@ fn chat(asked: &str) -> String {
         "{said}\n\nI am the built-in demo model. I work offline and am not a language model: I echo what you write \
          and call tools when asked in plain words. Try `run: uname -a`, `read README.md` or `list files`.\n\n\
          For real answers set a key (for instance OPENROUTER_API_KEY) or start a local server such as Ollama, then \
-         choose the model: `openclaw config set agents.defaults.model.primary openrouter/moonshotai/kimi-k2.5`."
+         choose the model: `openclaw config set agents.defaults.model.primary openrouter/auto`."
     )
 }
 

@@ -137,7 +137,7 @@ impl Reason {
             Self::ModelNotFound => {
                 "check the model's name and the provider's baseUrl; `openclaw models list` shows the known models"
             }
-            Self::ContextOverflow => "use /compact to shorten it or /new to start afresh",
+            Self::ContextOverflow => "start afresh with /new, or choose a model with a larger window",
             Self::ContentFilter => "rephrase the message, or choose another model",
             Self::Cancelled => "send the message again to repeat it",
         }

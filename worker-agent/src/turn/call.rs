@@ -18,6 +18,10 @@ use crate::session::entry::{Body, PROMPT_ERROR};
 use crate::session::message::{AssistantMessage, Message};
 use crate::session::sessions::{Durability, SessionError};
 
+/// Times that a conversation is halved for a model that finds it too long. Three leave an eighth; a single turn that is
+/// too long cannot be helped.
+const SHORTENED_MAX: u32 = 3;
+
 /// How one stream ended.
 enum Outcome {
     Answered(AssistantMessage),
@@ -54,11 +58,7 @@ pub async fn call_model(run: &mut Run) -> Result<(), SessionError> {
             }
         };
         announce(run, wanted, primary.as_deref(), last.as_ref().map(|(error, _)| error)).await;
-        let request = request_for(run, &facts).await?;
-        run.events.step(run.heard.step, "model", wanted.to_string()).await;
-        failpoint::hit("ag.llm.connect");
-        let stream = run.active.models.stream(wanted, request, &run.budget, run.control.cancel.clone());
-        match listen(run, &facts, stream).await {
+        match ask(run, wanted, &facts).await? {
             Outcome::Answered(answer) => return answered(run, facts, answer).await,
             Outcome::Stopped(partial) => return stopped(run, facts, partial).await,
             Outcome::Failed(error, partial) => {
@@ -78,6 +78,26 @@ pub async fn call_model(run: &mut Run) -> Result<(), SessionError> {
     }
 }
 
+/// One model: a conversation that it finds too long is sent again with its older half left out.
+async fn ask(run: &mut Run, wanted: &ModelRef, facts: &ModelFacts) -> Result<Outcome, SessionError> {
+    let (mut budget_chars, mut left) = (None, SHORTENED_MAX);
+    loop {
+        let (request, sent) = request_for(run, facts, budget_chars).await?;
+        run.events.step(run.heard.step, "model", wanted.to_string()).await;
+        failpoint::hit("ag.llm.connect");
+        let stream = run.active.models.stream(wanted, request, &run.budget, run.control.cancel.clone());
+        let outcome = listen(run, facts, stream).await;
+        let too_long =
+            matches!(&outcome, Outcome::Failed(error, _) if error.reason == Reason::ContextOverflow);
+        if !too_long || sent.turns < 2 || left == 0 {
+            return Ok(outcome);
+        }
+        tracing::warn!(model = %wanted, turns = sent.turns, "too long for the model; older turns are left out");
+        budget_chars = Some(sent.chars / 2);
+        left -= 1;
+    }
+}
+
 /// Tells once that another model than the selected one answers.
 async fn announce(run: &mut Run, wanted: &ModelRef, primary: Option<&str>, cause: Option<&RunError>) {
     let name = wanted.to_string();
@@ -92,7 +112,19 @@ async fn announce(run: &mut Run, wanted: &ModelRef, primary: Option<&str>, cause
         .await;
 }
 
-async fn request_for(run: &mut Run, facts: &ModelFacts) -> Result<ModelRequest, SessionError> {
+/// What of the conversation went into a request.
+#[derive(Default)]
+struct Sent {
+    chars: u64,
+    turns: usize,
+}
+
+/// `budget_chars`: room for the conversation, when the estimate from the window proved too large.
+async fn request_for(
+    run: &mut Run,
+    facts: &ModelFacts,
+    budget_chars: Option<u64>,
+) -> Result<(ModelRequest, Sent), SessionError> {
     let fits = run.heard.facts.as_ref() == Some(facts) && run.prepared.is_some();
     if !fits {
         let default =
@@ -108,16 +140,17 @@ async fn request_for(run: &mut Run, facts: &ModelFacts) -> Result<ModelRequest, 
         run.heard.facts = Some(facts.clone());
     }
     let context = run.log.with(|transcript| Ok(transcript.context())).await?;
-    let Some(prepared) = &run.prepared else { return Ok(ModelRequest::default()) };
+    let Some(prepared) = &run.prepared else { return Ok(Default::default()) };
     let window = run.active.setup.agent.context_tokens.unwrap_or(u64::MAX).min(facts.context_window);
-    let context = request::fit_window(context, window, prepared.fixed_chars);
+    let room = request::budget_chars(window, prepared.fixed_chars);
+    let fitted = request::fit(context, budget_chars.unwrap_or(room));
     let mut request = request::base(prepared.system.clone(), run.log.session_id());
-    request.messages = request::messages(&context, facts.reads_images);
+    request.messages = request::messages(&fitted.messages, facts.reads_images);
     request.tools = prepared.tools.clone();
     request.thinking = prepared.thinking;
     request.temperature = run.spec.overrides.temperature;
     request.max_tokens = run.spec.overrides.max_tokens;
-    Ok(request)
+    Ok((request, Sent { chars: fitted.chars, turns: fitted.turns }))
 }
 
 /// Takes the stream to its end and passes on what may be shown.

@@ -105,21 +105,41 @@ pub fn tools(definitions: &[Definition]) -> Vec<ToolSpec> {
 
 /// Leaves the oldest turns out when the conversation would not fit the window. A turn goes as a whole, so that no
 /// result loses its call; the newest always stays.
-pub fn fit_window(messages: Vec<Message>, window_tokens: u64, fixed_chars: u64) -> Vec<Message> {
-    let budget = (window_tokens * CHARS_PER_TOKEN * WINDOW_PERCENT_MAX / 100).saturating_sub(fixed_chars);
+pub fn fit(messages: Vec<Message>, budget_chars: u64) -> Fitted {
     let sizes: Vec<u64> = messages.iter().map(chars).collect();
     let mut total: u64 = sizes.iter().sum();
-    let starts: Vec<usize> =
-        (0..messages.len()).filter(|at| matches!(messages.get(*at), Some(Message::User(_)))).collect();
     let mut from = 0;
-    for next in starts.into_iter().skip(1) {
-        if total <= budget {
+    for next in starts_of(&messages).skip(1) {
+        if total <= budget_chars {
             break;
         }
         total -= sizes.get(from..next).map_or(0, |dropped| dropped.iter().sum());
         from = next;
     }
-    messages.into_iter().skip(from).collect()
+    let turns = starts_of(&messages).filter(|at| *at >= from).count();
+    Fitted { messages: messages.into_iter().skip(from).collect(), chars: total, turns }
+}
+
+/// What is sent of a conversation.
+#[derive(Debug)]
+pub struct Fitted {
+    pub messages: Vec<Message>,
+    /// Characters, as [`fit`] counts them.
+    pub chars: u64,
+    pub turns: usize,
+}
+
+/// Characters of conversation that a window has room for. An estimate: a vendor that counts otherwise refuses, and the
+/// call is repeated with less.
+pub fn budget_chars(window_tokens: u64, fixed_chars: u64) -> u64 {
+    let room = window_tokens.saturating_mul(CHARS_PER_TOKEN * WINDOW_PERCENT_MAX) / 100;
+    room.saturating_sub(fixed_chars)
+}
+
+/// Where turns begin.
+fn starts_of(messages: &[Message]) -> impl Iterator<Item = usize> {
+    let starts = messages.iter().enumerate();
+    starts.filter(|(_, message)| matches!(message, Message::User(_))).map(|(at, _)| at)
 }
 
 /// An image costs about 1200 tokens, whatever its bytes.
@@ -262,10 +282,12 @@ mod tests {
             [Message::user(text, 1), Message::Assistant(AssistantMessage::ours("y".repeat(100), 1))]
         };
         let all: Vec<Message> = ["a", "b", "c"].iter().flat_map(|text| turn(&text.repeat(100))).collect();
-        assert_eq!(fit_window(all.clone(), 10_000, 0).len(), 6);
+        let fitted = |tokens| fit(all.clone(), budget_chars(tokens, 0));
+        assert_eq!(fitted(10_000).messages.len(), 6);
         // 140 tokens are 560 characters, 75 % of them 420: two turns.
-        assert_eq!(fit_window(all.clone(), 140, 0).len(), 4);
-        assert_eq!(fit_window(all, 1, 0).len(), 2);
+        let two = fitted(140);
+        assert_eq!((two.messages.len(), two.chars, two.turns), (4, 400, 2));
+        assert_eq!(fitted(1).messages.len(), 2);
     }
 
     #[test]

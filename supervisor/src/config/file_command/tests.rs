@@ -11,7 +11,11 @@ fn disk(text: &str) -> (tempfile::TempDir, ConfigDisk) {
         fs::create_dir_all(&paths.state_dir).expect("dir");
         fs::write(&paths.config_file, text).expect("write");
     }
-    (dir, ConfigDisk { paths, env })
+    (dir, ConfigDisk::new(paths, env))
+}
+
+fn stopped(disk: &ConfigDisk) -> Stopped<'_> {
+    Stopped { disk, now_ms: 1 }
 }
 
 fn text(disk: &ConfigDisk) -> String {
@@ -35,7 +39,9 @@ fn get_shows_values_and_hides_secrets() {
 #[test]
 fn set_and_unset_write_what_is_valid_and_keep_the_rest() {
     let (_dir, disk) = disk("{\n  // mine\n  gateway: { port: 5 },\n}\n");
-    let set = |path: &str, value: &str| set(&disk, path, value, false, 1).map_err(|error| error.to_string());
+    let set = |path: &str, value: &str| {
+        set(&mut stopped(&disk), path, value, false).map_err(|error| error.to_string())
+    };
     assert_eq!(
         set("gateway.port", "6"),
         Ok("Updated gateway.port. Restart the gateway to apply.".to_owned())
@@ -72,29 +78,29 @@ fn set_and_unset_write_what_is_valid_and_keep_the_rest() {
     );
     assert!(text(&disk).contains("// mine"), "{}", text(&disk));
     assert_eq!(
-        unset(&disk, "gateway.auth.token", 2).map_err(|e| e.to_string()),
+        unset(&mut stopped(&disk), "gateway.auth.token").map_err(|e| e.to_string()),
         Ok("Removed gateway.auth.token. Restart the gateway to apply.".to_owned())
     );
     assert_eq!(disk.read().parsed["gateway"].get("auth"), None);
     assert_eq!(
-        unset(&disk, "gateway.auth", 2).map_err(|e| e.to_string()),
+        unset(&mut stopped(&disk), "gateway.auth").map_err(|e| e.to_string()),
         Err("Config path not found: gateway.auth".to_owned())
     );
-    assert!(super::set(&disk, "gateway.bind", "lan", true, 1).is_err(), "strict JSON");
+    assert!(super::set(&mut stopped(&disk), "gateway.bind", "lan", true).is_err(), "strict JSON");
 }
 
 #[test]
 fn a_missing_file_is_made_and_a_broken_one_can_be_mended_key_by_key() {
     let (_dir, fresh) = disk("");
-    set(&fresh, "gateway.mode", "local", false, 1).expect("made");
+    set(&mut stopped(&fresh), "gateway.mode", "local", false).expect("made");
     assert_eq!(fresh.read().parsed["gateway"]["mode"], "local");
     let (_dir, broken) = disk("{nope: 1, also: 2, gateway: {port: 5}}");
-    unset(&broken, "nope", 1).expect("fewer issues");
+    unset(&mut stopped(&broken), "nope").expect("fewer issues");
     assert_eq!(broken.read().findings.issues.len(), 1);
-    unset(&broken, "also", 1).expect("none left");
+    unset(&mut stopped(&broken), "also").expect("none left");
     assert!(broken.read().is_valid());
     let (_dir, unreadable) = disk("{");
-    let error = set(&unreadable, "gateway.port", "1", false, 1).expect_err("refused").to_string();
+    let error = set(&mut stopped(&unreadable), "gateway.port", "1", false).expect_err("refused").to_string();
     assert!(
         error.starts_with("Config invalid\nFile: ") && error.ends_with("Run: openclaw doctor --fix"),
         "{error}"
@@ -106,13 +112,15 @@ fn validate_counts_missing_variables_as_errors() {
     let (_dir, disk) = disk("{ui: {seamColor: '${NONE}'}, browser: {enabled: true}}");
     let file = disk.read();
     assert!(file.is_valid());
-    let out = validation_json(&file);
+    let none = WorkerPrograms::new(Vec::new());
+    let out = validation_json(&file, &validation_issues(&file, &none));
     assert_eq!(
         out["issues"][0]["message"],
         "Missing env var \"NONE\" referenced at config path: ui.seamColor"
     );
     assert_eq!(out["valid"], json!(false));
     fs::write(&disk.paths.config_file, "{browser: {enabled: true}}").expect("write");
-    let out = validation_json(&disk.read());
+    let file = disk.read();
+    let out = validation_json(&file, &validation_issues(&file, &none));
     assert_eq!((&out["valid"], &out["knownNotBuilt"]), (&json!(true), &json!(["browser"])));
 }

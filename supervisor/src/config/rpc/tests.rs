@@ -1,6 +1,7 @@
+use super::super::Environment;
 use super::super::handle::StartPolicy;
+use super::super::read::sha256_hex;
 use super::super::redact::SENTINEL;
-use super::super::{Environment, sha256_hex};
 use super::*;
 use crate::paths::{Paths, ProfileFlags};
 use std::fs;
@@ -134,7 +135,7 @@ fn a_patch_keeps_comments_references_and_secrets() {
     let (_dir, handle) = opened(TEXT);
     let raw = "{messages: {ackReaction: '👀'}, agents: {list: [{id: 'b', name: 'B'}]}, gateway: {auth: {token: '__OPENCLAW_REDACTED__'}}}";
     let params = json!({"raw": raw, "baseHash": hash(&handle), "note": "from test", "sessionKey": "agent:main:main", "restartDelayMs": 1500});
-    let out = patch(&handle, &params, &writer(3), 1_700_000_000_000).expect("written");
+    let out = patch(&handle, &params, &writer(4), 1_700_000_000_000).expect("written");
     let text = file(&handle);
     assert!(
         text.contains("// mine") && text.contains("${X_KEY}") && text.contains("abcdefgh12345678"),

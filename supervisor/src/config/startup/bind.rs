@@ -87,9 +87,3 @@ fn custom(gateway: &Gateway) -> Result<(Vec<IpAddr>, Vec<IpAddr>), Refusal> {
         Refusal::config(format!("gateway.bind=custom requires a valid IPv4 customBindHost (got {host})"))
     })
 }
-
-/// A custom address that the socket did not get.
-#[must_use]
-pub fn custom_mismatch(wanted: IpAddr, got: IpAddr) -> Refusal {
-    Refusal::config(format!("gateway bind=custom requested {wanted} but resolved {got}; refusing fallback"))
-}

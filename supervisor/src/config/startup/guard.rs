@@ -41,11 +41,3 @@ pub fn allowed_origins(gateway: &Gateway, bind: &BindPlan, port: u16) -> Vec<Str
     }
     listed
 }
-
-/// The refusal of the February release, for callers that must not seed (a page served for other hosts only).
-#[must_use]
-pub fn origins_required() -> Refusal {
-    Refusal::config(
-        "non-loopback Control UI requires gateway.controlUi.allowedOrigins (set explicit origins), or set gateway.controlUi.dangerouslyAllowHostHeaderOriginFallback=true to use Host-header origin fallback mode",
-    )
-}

@@ -96,7 +96,7 @@ fn refusals_have_the_known_texts() {
 #[test]
 fn a_missing_file_is_named_as_such() {
     let env = Environment::default();
-    let file = crate::config::read_file(Path::new("/nonexistent/openclaw.json"), &env);
+    let file = crate::config::read::read_file(Path::new("/nonexistent/openclaw.json"), &env);
     let snapshot = ConfigSnapshot::new(Arc::new(file), ConfigSource::File).expect("empty is valid");
     let refusal = guard::check_mode(&snapshot, false, Path::new("/a")).expect_err("refused");
     assert_eq!(

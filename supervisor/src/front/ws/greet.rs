@@ -237,7 +237,7 @@ fn facts(gw: &Handles) -> HelloFacts {
         uptime_ms: u64::try_from(gw.about.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         config_path: front.paths.config_path.display().to_string(),
         state_dir: front.paths.state_dir.display().to_string(),
-        config_hash: None,
+        config_hash: Some(gw.config.current().hash().to_owned()),
         methods: rpc::names(),
         events: rpc::EVENTS.to_vec(),
     }

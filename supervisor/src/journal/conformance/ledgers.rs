@@ -47,6 +47,8 @@ async fn the_index_follows_the_store<S: Store>(store: S) {
     assert_eq!(keys(SessionFilter { spawned_by: some(all[2]), ..Default::default() }).await, all[..1]);
     assert_eq!(keys(SessionFilter { updated_since_ms: Some(20), ..Default::default() }).await, all[..2]);
     assert_eq!(keys(SessionFilter { limit: Some(1), ..Default::default() }).await, all[..1]);
+    let counts = journal.session_counts().await.unwrap();
+    assert_eq!(counts, [("main".to_owned(), 2), ("sales".to_owned(), 1)]);
     let gone = SessionRow { deleted: true, ..session(all[0], 99, "{}") };
     journal.session_put(vec![gone]).await.unwrap();
     assert!(journal.session_delete(all[1].into()).await.unwrap());
@@ -107,12 +109,15 @@ async fn system_events_wait_for_the_next_turn<S: Store>(store: S) {
     push("b", None).await;
     push("model 2", Some("model")).await;
     let texts = |events: Vec<SystemEvent>| events.into_iter().map(|e| e.text).collect::<Vec<_>>();
-    assert_eq!(texts(journal.system_event_take("s".into(), id(1)).await.unwrap()), ["a", "b", "model 2"]);
-    assert!(journal.system_event_take("other".into(), id(2)).await.unwrap().is_empty());
+    let start =
+        async |n: u8, session: &str| journal.begin_run(new_run(n, session, &[]), 1).await.unwrap().events;
+    assert_eq!(texts(start(1, "s").await), ["a", "b", "model 2"]);
+    assert!(start(2, "other").await.is_empty());
+    journal.finish_run(finish(1, vec![])).await.unwrap();
     for n in 0..SYSTEM_EVENTS_PER_SESSION_MAX + 5 {
         push(&n.to_string(), None).await;
     }
-    let kept = texts(journal.system_event_take("s".into(), id(3)).await.unwrap());
+    let kept = texts(start(3, "s").await);
     assert_eq!(
         (kept.len(), kept[0].as_str()),
         (SYSTEM_EVENTS_PER_SESSION_MAX as usize, "5"),

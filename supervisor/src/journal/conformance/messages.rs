@@ -86,11 +86,14 @@ async fn a_run_claims_and_ends_with_everything_at_once<S: Store>(store: S) {
     journal.create_run(new_run(1, "s", &[one, two])).await.unwrap();
     journal.create_run(new_run(1, "s", &[one, two])).await.unwrap();
     assert_eq!(journal.open_inbound(None).await.unwrap().len(), 1);
-    assert_eq!(journal.mark_started(id(1), 4, NOW).await.unwrap(), 1);
-    journal.claim_more(id(1), vec![steered]).await.unwrap();
     journal.system_event_push("s".into(), "woke up".into(), None, NOW).await.unwrap();
-    let events = journal.system_event_take("s".into(), id(1)).await.unwrap();
-    assert_eq!(events, journal.system_event_take("s".into(), id(1)).await.unwrap(), "same for the same run");
+    let first = journal.mark_started(id(1), 4, NOW).await.unwrap();
+    assert_eq!((first.attempt, first.interruptions, first.events.len()), (1, 0, 1));
+    journal.interrupt(id(1), InterruptCause::Stop, NOW).await.unwrap();
+    let second = journal.mark_started(id(1), 5, NOW).await.unwrap();
+    assert_eq!((second.attempt, second.interruptions), (2, 1));
+    assert_eq!(second.events, first.events, "same for the same run");
+    journal.claim_more(id(1), vec![steered]).await.unwrap();
 
     let mut end = finish(1, vec![out(1, 0, "42", SendClass::A), out(1, 1, "42", SendClass::A)]);
     end.session =
@@ -107,7 +110,8 @@ async fn a_run_claims_and_ends_with_everything_at_once<S: Store>(store: S) {
     assert!(journal.inbound_of_run(id(1)).await.unwrap().iter().all(|row| row.state == InboundState::Done));
     assert_eq!(journal.usage_list("2026-11-01".into(), "2026-11-30".into()).await.unwrap()[0].turns, 1);
     assert!(journal.session_get("s".into()).await.unwrap().is_some());
-    assert!(journal.system_event_take("s".into(), id(2)).await.unwrap().is_empty(), "told once");
+    let next = journal.begin_run(new_run(2, "s", &[]), 6).await.unwrap();
+    assert_eq!((next.attempt, next.events.len(), next.parts.len()), (1, 0, 0), "told once");
     for part in 0..2 {
         let out_id = Id::derived(&id(1), "part", part);
         to_wire(&journal, out_id, 1).await;
@@ -132,7 +136,10 @@ async fn one_run_per_session_is_started<S: Store>(store: S) {
     journal.mark_started(id(2), 1, NOW).await.unwrap();
     assert!(journal.mark_started(id(1), 1, NOW).await.is_err());
     journal.finish_run(finish(2, vec![])).await.unwrap();
-    assert_eq!(journal.mark_started(id(1), 2, NOW).await.unwrap(), 2, "the second attempt");
+    assert_eq!(journal.mark_started(id(1), 2, NOW).await.unwrap().attempt, 2, "the second attempt");
+    let busy = journal.begin_run(new_run(4, "s", &[]), 1).await.unwrap_err();
+    assert_eq!(busy, JournalError::SessionBusy { session_key: "s".into() });
+    assert!(journal.run(id(4)).await.unwrap().is_none(), "claim and start are one step");
     assert_eq!(journal.open_runs(Some("main".into())).await.unwrap().len(), 2);
     assert!(journal.open_runs(Some("nobody".into())).await.unwrap().is_empty());
     assert!(matches!(journal.mark_started(id(9), 1, NOW).await, Err(JournalError::NoSuch { .. })));
@@ -143,12 +150,12 @@ async fn a_cancelled_run_gives_its_messages_back<S: Store>(store: S) {
     let seq = accept(&journal, "1", "s").await;
     journal.create_run(new_run(1, "s", &[seq])).await.unwrap();
     journal.system_event_push("s".into(), "e".into(), None, NOW).await.unwrap();
-    journal.system_event_take("s".into(), id(1)).await.unwrap();
+    assert_eq!(journal.mark_started(id(1), 1, NOW).await.unwrap().events.len(), 1);
     let end = FinishRun { state: RunState::Cancelled, inbound: InboundEnd::Requeue, ..finish(1, vec![]) };
     journal.finish_run(end).await.unwrap();
     let waiting = journal.open_inbound(Some("s".into())).await.unwrap();
     assert_eq!((waiting.len(), waiting[0].seq, waiting[0].run_id), (1, seq, None));
-    assert_eq!(journal.system_event_take("s".into(), id(2)).await.unwrap().len(), 1);
+    assert_eq!(journal.begin_run(new_run(3, "s", &[]), 1).await.unwrap().events.len(), 1);
     journal.suppress(vec![seq]).await.unwrap();
     journal.suppress(vec![seq]).await.unwrap();
     assert!(journal.create_run(new_run(2, "s", &[seq])).await.is_err(), "suppressed messages are not run");

@@ -2,7 +2,7 @@
 
 use super::{Session, TYPING_MS, Taken};
 use crate::journal::run::state::{Verdict, verdict};
-use crate::journal::{InterruptCause, Journal, NewRun, RunOrigin, RunRow};
+use crate::journal::{InterruptCause, Journal, NewRun, RunOrigin, RunRow, RunStart, SystemEvent};
 use crate::scheduler::active::{Abort, Active, Phase};
 use crate::scheduler::lane_gate::Permit;
 use crate::scheduler::outcome;
@@ -122,11 +122,20 @@ impl Session {
             inbound: active.seqs.clone(),
         };
         proto::runtime::failpoint::hit("sv.c2.before");
-        match self.shared.journal.create_run(new).await {
-            Ok(()) => {
+        let worker = WorkerId::agent(&self.agent_id);
+        // With a worker that is up, claim and start share a commit: one sync less before the model is asked.
+        let claimed = match self.shared.workers.ready_epoch(&worker) {
+            Some(epoch) => self.shared.journal.begin_run(new, epoch).await.map(Some),
+            None => self.shared.journal.create_run(new).await.map(|()| None),
+        };
+        match claimed {
+            Ok(started) => {
                 active.phase = Phase::Starting;
                 proto::runtime::failpoint::hit("sv.c2.after");
-                self.start_worker();
+                match started {
+                    Some(start) => self.send_start(start).await,
+                    None => self.start_worker(),
+                }
             }
             Err(error) => self.step_failed("claim a run", &error),
         }
@@ -179,7 +188,7 @@ impl Session {
             return;
         }
         match result {
-            Ok(epoch) => self.send_start(epoch).await,
+            Ok(epoch) => self.start_attempt(epoch).await,
             Err(error) if error.is_final() => {
                 let text = format!("The agent \"{}\" cannot be started: {error}", self.agent_id);
                 self.end_here(RunStatus::Error, "agent-unavailable", &text).await;
@@ -188,32 +197,28 @@ impl Session {
         }
     }
 
-    async fn send_start(&mut self, epoch: u64) {
+    async fn start_attempt(&mut self, epoch: u64) {
         let Some(active) = &self.active else { return };
-        let (run_id, journal, now_us) = (active.run_id, &self.shared.journal, self.shared.now_us());
-        let started = async {
-            let attempt = journal.mark_started(run_id, epoch, now_us).await?;
-            let events = journal.system_event_take(self.key.to_string(), run_id).await?;
-            let row = journal.run(run_id).await?;
-            let parts = journal.outbox_of_run(run_id).await?;
-            Ok::<_, crate::journal::JournalError>((attempt, events, row, parts))
-        };
-        let (attempt, events, row, parts) = match started.await {
-            Ok(found) => found,
-            Err(error) => return self.step_failed("start a run", &error),
-        };
-        let row = row.map(|row| (row.counts.interruptions, row.times.active_us)).unwrap_or_default();
+        match self.shared.journal.mark_started(active.run_id, epoch, self.shared.now_us()).await {
+            Ok(start) => self.send_start(start).await,
+            Err(error) => self.step_failed("start a run", &error),
+        }
+    }
+
+    /// The attempt is in the journal: to the worker with it.
+    async fn send_start(&mut self, start: RunStart) {
         let Some(active) = &mut self.active else { return };
-        let used_ms = u64::try_from(row.1 / 1000).unwrap_or(0);
+        let (run_id, attempt) = (active.run_id, start.attempt);
+        let used_ms = u64::try_from(start.active_us / 1000).unwrap_or(0);
         let spec = active.spec.start(Attempt {
             run_id,
             session_key: &self.key,
             agent_id: &self.agent_id,
             attempt,
-            resumes: row.0,
+            resumes: start.interruptions,
             active_ms_used: used_ms,
-            texts_done: parts.iter().filter_map(|part| text_of(&part.item.body)).collect(),
-            system_events: events.into_iter().map(|event| event.text).collect(),
+            texts_done: start.parts.iter().filter_map(|part| text_of(&part.item.body)).collect(),
+            system_events: start.events.iter().map(event_line).collect(),
         });
         let left_ms = active.spec.active_ms_left(used_ms);
         active.deadline = (left_ms > 0)
@@ -406,10 +411,15 @@ impl Session {
         }
     }
 
-    pub(super) async fn clear(&mut self, why: &'static str) {
+    /// Drops what waits and aborts the run. `done` is told when the run has ended, so that its last row of the session
+    /// index is there before the one of whoever asked.
+    pub(super) async fn clear(&mut self, why: &'static str, done: oneshot::Sender<()>) {
         let (reply, answer) = oneshot::channel();
         self.abort(None, why, reply).await;
-        drop(answer);
+        tokio::task::spawn_local(async move {
+            let _ended = answer.await;
+            let _gone = done.send(());
+        });
     }
 
     /// Ends the active run without its worker.
@@ -453,4 +463,10 @@ fn run_origin(kind: OriginKind) -> RunOrigin {
 fn text_of(body: &[u8]) -> Option<String> {
     let item: proto::wire::channel::OutboundItem = proto::wire::decode_payload(0, body).ok()?;
     Some(item.text)
+}
+
+/// `[2026-01-12 12:19:17 UTC] text`: it may have waited for long, so the model is told when it happened.
+fn event_line(event: &SystemEvent) -> String {
+    let at = jiff::Timestamp::from_microsecond(event.at_us).unwrap_or_default();
+    format!("[{} UTC] {}", at.strftime("%Y-%m-%d %H:%M:%S"), event.text)
 }

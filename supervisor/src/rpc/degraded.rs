@@ -1,0 +1,118 @@
+//! Everything that is not as it should be, in words for an operator. One list for `status`, `health` and `system.info`.
+
+use crate::config::ConfigState;
+use crate::gateway::Handles;
+use crate::journal::{Integrity, Journal, JournalStats};
+use crate::worker::{State, WorkerStatus};
+
+/// The list now. Empty means that all is well.
+pub async fn now(gw: &Handles) -> Vec<String> {
+    let config = gw.config.clone();
+    let state = tokio::task::spawn_blocking(move || config.state()).await;
+    let stats = gw.journal.stats().await;
+    let workers = gw.workers.status();
+    match (state, stats) {
+        (Ok(state), Ok(stats)) => problems(&state, &stats, &workers),
+        (Err(error), _) => vec![format!("config: not read – {error}")],
+        (_, Err(error)) => vec![format!("journal: {error}")],
+    }
+}
+
+/// The rule behind [`now`].
+pub fn problems(config: &ConfigState, journal: &JournalStats, workers: &[WorkerStatus]) -> Vec<String> {
+    let mut found = Vec::new();
+    if config.state == "invalid" {
+        let first = config.errors.first().map_or("", String::as_str);
+        let instead = match config.source {
+            "lastGood" => "running lastGood, the copy that was kept of the last good one",
+            _ => "running what was read before",
+        };
+        found.push(format!("config: INVALID – {first}; {instead}"));
+    }
+    if let Some(why) = &journal.readonly {
+        found.push(format!("journal: readonly – {why}"));
+    }
+    if let Integrity::Bad(why) = &journal.integrity {
+        found.push(format!("journal: damaged – {why}"));
+    }
+    found.extend(workers.iter().filter(|worker| !is_well(worker.state)).map(|worker| {
+        let state = serde_json::to_value(worker.state).ok();
+        let state = state.as_ref().and_then(|state| state.as_str()).unwrap_or("unknown");
+        let why = worker.why.as_ref().map(|why| format!(" – {why}")).unwrap_or_default();
+        format!("{}: {state}{why}", worker.id.0)
+    }));
+    found
+}
+
+/// Working, not wanted now, or on its way.
+fn is_well(state: State) -> bool {
+    match state {
+        State::Disabled
+        | State::Idle
+        | State::Starting
+        | State::Ready
+        | State::Draining
+        | State::Stopping => true,
+        State::Degraded
+        | State::Suspect
+        | State::NeedsLogin
+        | State::Dumping
+        | State::Aborting
+        | State::Killing
+        | State::Stuck
+        | State::Backoff
+        | State::Quarantined => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::wire::handshake::{WorkerId, WorkerKind};
+
+    fn worker(state: State, why: Option<&str>) -> WorkerStatus {
+        WorkerStatus {
+            id: WorkerId::agent("main"),
+            kind: WorkerKind::Agent,
+            pid: None,
+            epoch: 1,
+            state,
+            why: why.map(str::to_owned),
+            since_ms: 0,
+            restarts: 0,
+            rss_kb: 0,
+            inflight: 0,
+            queue: 0,
+            lag_ms: 0,
+            last_crash: None,
+        }
+    }
+
+    #[test]
+    fn every_kind_of_trouble_is_named() {
+        let mut config = ConfigState {
+            state: "ok",
+            active_hash: String::new(),
+            file_hash: String::new(),
+            source: "file",
+            errors: vec!["gateway.port: expected a number".to_owned()],
+        };
+        let mut journal = JournalStats::default();
+        let well = [worker(State::Idle, None), worker(State::Ready, Some("said long ago"))];
+        assert_eq!(problems(&config, &journal, &well), [""; 0]);
+        config.state = "invalid";
+        journal.readonly = Some("no space left".to_owned());
+        journal.integrity = Integrity::Bad("page 3".to_owned());
+        let ill = [worker(State::Quarantined, Some("died 5 times")), worker(State::NeedsLogin, None)];
+        assert_eq!(
+            problems(&config, &journal, &ill),
+            [
+                "config: INVALID – gateway.port: expected a number; running what was read before",
+                "journal: readonly – no space left",
+                "journal: damaged – page 3",
+                "agent:main: quarantined – died 5 times",
+                "agent:main: needsLogin",
+            ]
+        );
+    }
+}
