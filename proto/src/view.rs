@@ -24,6 +24,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// What stands for a secret wherever the configuration is shown (`config.get`, and the sections that a worker's program is
+/// asked to check). Written back, it means "keep the old value".
+pub const HIDDEN_SECRET: &str = "__OPENCLAW_REDACTED__";
+
 /// Everything that the supervisor needs of sections that workers own.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConfigView {

@@ -3,6 +3,9 @@
 //! In text, values are hidden by their place from the parser, never by searching for them: a short secret such as
 //! `a` would destroy the file. Only comments are searched, for long secrets.
 
+/// What stands for a hidden value; on a write it means "keep what is stored".
+pub use proto::view::HIDDEN_SECRET as SENTINEL;
+
 use super::sensitive::{is_sensitive, is_sensitive_object};
 use super::substitute::has_reference;
 use super::syntax::{Kind, Node};
@@ -10,8 +13,6 @@ use serde_json::Value;
 use std::ops::Range;
 use thiserror::Error;
 
-/// What stands for a hidden value; on a write it means "keep what is stored".
-pub const SENTINEL: &str = "__OPENCLAW_REDACTED__";
 /// Shorter secrets are not searched for in comments: they would match ordinary words.
 const COMMENT_SECRET_CHARS_MIN: usize = 8;
 

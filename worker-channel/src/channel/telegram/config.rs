@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use proto::view::HIDDEN_SECRET;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -157,7 +158,9 @@ fn check_keys(keys: &Value, prefix: &str) -> Vec<(String, String)> {
     };
     let mut issues = Vec::new();
     let mut issue = |key: &str, message: String| issues.push((format!("{prefix}{key}"), message));
-    if let Some(token) = config.bot_token.as_ref().and_then(Secret::text).filter(|token| !is_token(token)) {
+    // A hidden token is judged by the worker when it starts.
+    let token = config.bot_token.as_ref().and_then(Secret::text).filter(|token| *token != HIDDEN_SECRET);
+    if let Some(token) = token.filter(|token| !is_token(token)) {
         let shape = if token.is_empty() { "is empty" } else { "has another shape" };
         issue(
             "botToken",

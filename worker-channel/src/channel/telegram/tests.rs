@@ -183,4 +183,6 @@ fn wrong_values_are_named_with_a_remedy() {
     insta::assert_debug_snapshot!(issues);
     let fine = json!({"botToken": "1:a_b-C", "apiRoot": "http://127.0.0.1:8081/", "dmPolicy": "open", "textChunkLimit": 0});
     assert!(config::check(&fine).is_empty());
+    let hidden = json!({"botToken": "__OPENCLAW_REDACTED__"});
+    assert!(config::check(&hidden).is_empty(), "who asks does not show secrets");
 }
