@@ -7,6 +7,7 @@ mod channels;
 mod client;
 mod completion;
 mod config;
+mod dead_letters;
 mod doctor;
 mod gateway;
 mod health;
@@ -19,6 +20,7 @@ mod sessions;
 mod status;
 mod stop;
 mod up;
+mod workers;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use invocation::Invocation;
@@ -79,6 +81,10 @@ enum Command {
     Logs(logs::Args),
     /// Show the models that agents use
     Models(models::Args),
+    /// Show and steer the worker processes
+    Workers(workers::Args),
+    /// Show messages that could not be delivered or answered
+    DeadLetters(dead_letters::Args),
     /// Check this installation and repair what can be repaired
     Doctor(doctor::Args),
     /// Stop the running gateway
@@ -113,6 +119,8 @@ impl Cli {
             Command::Config(args) => args.run(&invocation),
             Command::Logs(args) => args.run(&invocation),
             Command::Models(args) => args.run(&invocation),
+            Command::Workers(args) => args.run(&invocation),
+            Command::DeadLetters(args) => args.run(&invocation),
             Command::Doctor(args) => args.run(&invocation),
             Command::Stop(args) => args.run(&invocation),
             Command::Restart(args) => args.run(&invocation),

@@ -29,7 +29,6 @@ pub enum GatewayEvent {
     /// Event `config.changed` (protocol 4): a write reached the file.
     ConfigChanged(Value),
     /// Event `heartbeat`.
-    Heartbeat(Value),
     /// Event `shutdown`: `gateway stopping` or `gateway restarting`.
     Shutdown { reason: &'static str, restart_expected_ms: Option<u64> },
     /// Any other event: name, payload, scope that a connection needs to see it.
@@ -90,7 +89,6 @@ pub enum ChatState {
     Final {
         text: Option<Arc<str>>,
         stop_reason: Option<String>,
-        message_id: Option<String>,
     },
     Aborted {
         text: Option<Arc<str>>,

@@ -7,6 +7,7 @@ pub mod channel_board;
 #[cfg(test)]
 pub mod fixture;
 mod housekeeping;
+mod last_words;
 pub mod logging;
 pub mod port_owner;
 mod provision;

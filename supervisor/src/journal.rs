@@ -41,7 +41,7 @@ pub use error::JournalError;
 pub use handle::JournalHandle;
 pub use proto::wire::agent::SessionRow;
 pub use types::*;
-pub use writer::{OpenOptions, SyncLevel};
+pub use writer::OpenOptions;
 
 /// A body larger than this is refused; it is also the largest frame of a link, so nothing legal is.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -54,6 +54,10 @@ pub const DEDUPE_TTL_US: i64 = 24 * 3600 * 1_000_000;
 
 type Res<T> = Result<T, JournalError>;
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "verbs of the next steps; the conformance suite drives all")
+)]
 /// The verbs. Every method is one atomic step; `Ok` means that it survives a power cut.
 pub trait Journal: Clone + Send + Sync + 'static {
     // ---- inbound -------------------------------------------------------------------------------------------------
@@ -78,12 +82,8 @@ pub trait Journal: Clone + Send + Sync + 'static {
     fn begin_run(&self, run: NewRun, epoch: u64) -> impl Future<Output = Res<RunStart>> + Send;
     /// `Pending` or `Interrupted` → `Started`; the waiting system events of the session are handed to the run.
     /// [`JournalError::SessionBusy`] when another run of the session is started.
-    fn mark_started(
-        &self,
-        run_id: Id,
-        epoch: u64,
-        now_us: i64,
-    ) -> impl Future<Output = Res<RunStart>> + Send;
+    fn mark_started(&self, run_id: Id, epoch: u64, now_us: i64)
+    -> impl Future<Output = Res<RunStart>> + Send;
     /// Adds messages to a run in progress (steering); they end with it.
     fn claim_more(&self, run_id: Id, seqs: Vec<i64>) -> impl Future<Output = Res<()>> + Send;
     /// `Started` → `Interrupted`. The row tells by [`run::state::verdict`] whether to resume.

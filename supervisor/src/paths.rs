@@ -95,12 +95,6 @@ impl Paths {
         expanded(text, &self.home, self.config_file.parent().unwrap_or(&self.state_dir))
     }
 
-    /// Whether `--dev` rules apply.
-    #[must_use]
-    pub fn is_dev(&self) -> bool {
-        self.profile.as_deref() == Some(DEV_PROFILE)
-    }
-
     #[must_use]
     pub fn logs_dir(&self) -> PathBuf {
         self.state_dir.join("logs")
@@ -125,15 +119,6 @@ impl Paths {
     #[must_use]
     pub fn sessions_dir(&self, agent_id: &str) -> PathBuf {
         self.state_dir.join("agents").join(agent_id).join("sessions")
-    }
-
-    /// `openclaw-gateway[-<profile>].service`
-    #[must_use]
-    pub fn service_name(&self) -> String {
-        match &self.profile {
-            Some(name) => format!("openclaw-gateway-{name}.service"),
-            None => "openclaw-gateway.service".to_owned(),
-        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod channels;
 pub mod chat;
 pub mod config;
 pub mod cron;
+mod dead_letters;
 pub mod degraded;
 pub mod device;
 pub mod forward;
@@ -186,6 +187,11 @@ pub static TABLE: &[Method] = &[
     method!("config.patch", Scope(ADMIN), Core, Anew, config::patch),
     method!("config.apply", Scope(ADMIN), Core, Anew, config::apply),
     method!("workers.list", Scope(READ), Core, Anew, workers::list),
+    method!("workers.restart", Scope(ADMIN), Core, Anew, workers::restart_one),
+    method!("workers.stop", Scope(ADMIN), Core, Anew, workers::stop_one),
+    method!("workers.release", Scope(ADMIN), Core, Anew, workers::release_one),
+    method!("dead-letters.list", Scope(READ), Core, Anew, dead_letters::list),
+    method!("dead-letters.discard", Scope(ADMIN), Core, Anew, dead_letters::discard),
     method!("system.info", Scope(READ), Core, Anew, workers::info),
     method!("gateway.restart", Scope(ADMIN), Core, Anew, workers::restart),
     method!("gateway.drain", Scope(ADMIN), Core, Anew, workers::drain),
@@ -254,6 +260,7 @@ pub async fn dispatch(gw: &Handles, caller: &Arc<Caller>, name: &str, params: Va
     if !params.is_object() {
         return Err(RpcError::invalid(format!("invalid {name} params: at root: must be object")));
     }
+    tracing::debug!(method = name, owner = ?method.owner, repeat = ?method.repeat, client = caller.client.id, "call");
     (method.handler)(gw.clone(), caller.clone(), params).await
 }
 

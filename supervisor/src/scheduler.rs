@@ -19,7 +19,6 @@ pub mod stop_words;
 pub mod stored;
 
 pub use lane_gate::LaneGate;
-pub use runs::RunTable;
 
 use proto::wire::agent::{Origin, RunError, RunInput, RunOverrides, RunStatus, Target, Usage};
 use serde_json::Value;
@@ -82,7 +81,6 @@ pub struct RunProgress {
 /// How a run ended, as clients are told.
 #[derive(Clone, Debug, Default)]
 pub struct RunOutcome {
-    pub run_id: String,
     pub status: RunStatus,
     pub text: String,
     pub payloads: Vec<String>,

@@ -18,12 +18,11 @@ mod registry;
 mod restart;
 mod spec;
 
-pub use crash_report::CrashReport;
-pub use exit::{Ended, ExitClass};
+pub use exit::ExitClass;
 pub use handle::{EnsureError, Refusal, Workers, WorkersConfig};
 pub use lifecycle::State;
-pub use process::{Binary, BinaryError, Output, run_to_end};
-pub use registry::{LastCrash, WorkerStatus};
+pub use process::{Binary, BinaryError, run_to_end};
+pub use registry::WorkerStatus;
 pub use spec::{IDLE_STOP_SECONDS, OnChange, Provision, WorkerSpec, worker_env};
 
 use crate::link::FromWorker;

@@ -21,7 +21,10 @@ async fn an_unknown_provider_is_named_with_those_that_exist() {
     let end = client.chat("main", "hello").await;
     assert_eq!(end["state"], "error", "{end}");
     let text = end["errorMessage"].as_str().expect("a text");
-    assert!(text.contains("nobody") && text.contains("demo"), "names the provider and the known ones: {text}");
+    assert!(
+        text.contains("nobody") && text.contains("demo"),
+        "names the provider and the known ones: {text}"
+    );
     // The agent is not harmed: with a model it answers.
     let patch = json!({"key": "main", "model": "demo/demo"});
     client.call("sessions.patch", patch).await.expect("patched");
@@ -96,17 +99,13 @@ async fn a_run_that_meets_a_full_disk_ends_in_an_answer() {
         ..Reply::default()
     };
     let model = ModelServer::start(Script { otherwise: reply, ..Script::default() }).await;
-    let gateway =
-        TestGateway::builder().state_dir(disk.path()).config(model_config(&model)).start().await;
+    let gateway = TestGateway::builder().state_dir(disk.path()).config(model_config(&model)).start().await;
     let mut client = WsClient::cli(gateway.port, 4).await;
     let params = json!({"sessionKey": "main", "message": "count", "idempotencyKey": "k"});
     client.call("chat.send", params).await.expect("accepted");
     client.event_where("chat", |payload| payload["state"] == "delta").await;
     let filler = disk.fill();
-    wait::until("the model has said everything", async || {
-        (model.answered() == 1).then_some(())
-    })
-    .await;
+    wait::until("the model has said everything", async || (model.answered() == 1).then_some(())).await;
     std::fs::remove_file(filler).expect("room again");
     let end = client.chat_end("k").await;
     assert_eq!(end["state"], "final", "{end}");

@@ -136,7 +136,8 @@ impl Builder {
         let bin = self.bin.unwrap_or_else(|| executables::directory().to_owned());
         let places = (home.path(), state.as_path());
         let child = spawn(&bin, places, port, &self.args, &self.env, 0);
-        let gateway = TestGateway { home, port, bin, args: self.args, env: self.env, child, starts: 0, state };
+        let gateway =
+            TestGateway { home, port, bin, args: self.args, env: self.env, child, starts: 0, state };
         if self.wait_ready {
             gateway.ready().await;
         }

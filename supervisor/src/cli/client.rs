@@ -2,7 +2,7 @@
 
 use crate::paths::Paths;
 use bytes::BytesMut;
-use proto::wire::admin::{CtlCall, CtlEvent, CtlFollow, CtlHello, CtlReply, CtlRequest, CtlResponse};
+use proto::wire::admin::{CtlCall, CtlHello, CtlReply, CtlRequest, CtlResponse};
 use proto::wire::control::LinkControl;
 use proto::wire::frame::{Flags, Frame, FrameDecoder};
 use proto::wire::{Wire, WireError};
@@ -141,25 +141,6 @@ impl Client {
 
     pub fn call(&mut self, method: &str, params: &Value, timeout: Duration) -> Result<Value, ClientError> {
         self.call_following(method, params, timeout, |_| {})
-    }
-
-    /// Streams events until `each` says to stop or the gateway ends.
-    pub fn follow(
-        &mut self,
-        events: &[&str],
-        mut each: impl FnMut(CtlEvent) -> bool,
-    ) -> Result<(), ClientError> {
-        let events = events.iter().map(|&event| event.to_owned()).collect();
-        self.send(&CtlRequest::Follow(CtlFollow { events }))?;
-        /// A silent gateway is a fine gateway: only its end ends this.
-        const PATIENCE: Duration = Duration::from_secs(365 * 24 * 3600);
-        loop {
-            if let (_, CtlResponse::Event(event)) = self.receive(Instant::now() + PATIENCE, PATIENCE)?
-                && !each(event)
-            {
-                return Ok(());
-            }
-        }
     }
 }
 

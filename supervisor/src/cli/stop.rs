@@ -59,9 +59,14 @@ impl RestartArgs {
         let mut client = invocation.client()?;
         let before = client.call("system.info", &json!({}), Duration::from_secs(5))?;
         let params = json!({"delayMs": self.delay, "reason": "openclaw restart"});
-        client.call("gateway.restart", &params, Duration::from_secs(5))?;
+        let plan = client.call("gateway.restart", &params, Duration::from_secs(5))?;
+        let wait = Duration::from_millis(plan["delayMs"].as_u64().unwrap_or(self.delay));
+        if plan["cooldownMsApplied"].as_i64().unwrap_or_default() > 0 {
+            let seconds = wait.as_secs();
+            output::line(&format!("Restarting in {seconds} s: two restarts are at least 30 s apart."))?;
+        }
         let boot = output::text(&before, "/bootId").to_owned();
-        let end = Instant::now() + RESTART_TIMEOUT + Duration::from_millis(self.delay);
+        let end = Instant::now() + RESTART_TIMEOUT + wait;
         while Instant::now() < end {
             if let Ok(mut client) = Client::connect(&invocation.paths)
                 && let Ok(now) = client.call("system.info", &json!({}), Duration::from_secs(2))

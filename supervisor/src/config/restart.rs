@@ -48,6 +48,12 @@ pub struct RestartSchedule {
 }
 
 impl RestartSchedule {
+    /// `last_ms`: when the restart began that led to this start, if one did.
+    #[must_use]
+    pub fn after(last_ms: Option<i64>) -> Self {
+        Self { last_emit_ms: last_ms, ..Self::default() }
+    }
+
     /// Joins a wish with what is planned already.
     pub fn request(&mut self, wish: &RestartRequest, now_ms: i64) -> RestartPlan {
         let reason: String = wish.reason.trim().chars().take(REASON_CHARS_MAX).collect();
@@ -81,11 +87,6 @@ impl RestartSchedule {
         self.due_ms = None;
         self.in_flight = true;
     }
-
-    /// The restart is over, or was given up.
-    pub fn finished(&mut self) {
-        self.in_flight = false;
-    }
 }
 
 #[cfg(test)]
@@ -108,7 +109,7 @@ mod tests {
         assert_eq!(short(&schedule.request(&wish(Some(-5)), 500)), (0, true, 0, true));
         schedule.emitted(500);
         assert_eq!(short(&schedule.request(&wish(None), 600)), (0, true, 0, false));
-        schedule.finished();
+        let mut schedule = RestartSchedule::after(Some(500));
         assert_eq!(short(&schedule.request(&wish(None), 10_500)), (20_000, false, 18_000, true));
     }
 

@@ -56,13 +56,4 @@ impl Caller {
     pub fn may(&self, needed: &str) -> bool {
         scope::covers(&self.scopes, needed)
     }
-
-    /// What shared budgets are counted under: the device and address when known, else this socket.
-    pub fn budget_key(&self) -> String {
-        match (&self.device_id, self.ip) {
-            (Some(device), Some(ip)) => format!("{device}|{ip}"),
-            (None, Some(ip)) if !ip.is_loopback() => format!("|{ip}"),
-            _ => self.conn_id.clone(),
-        }
-    }
 }

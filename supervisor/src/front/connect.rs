@@ -88,8 +88,6 @@ pub struct ConnectParams {
     pub scopes: Vec<String>,
     /// Abilities of the client (`tool-events`, …).
     pub caps: Vec<String>,
-    /// Commands of a node.
-    pub commands: Vec<String>,
     /// `auth.token`.
     pub token: Option<String>,
     /// `auth.password`.
@@ -157,7 +155,6 @@ pub fn read(params: &Value) -> Result<ConnectParams, ErrorShape> {
         role: wrong.optional(root, "", "role"),
         scopes: wrong.list(root, "scopes"),
         caps: wrong.list(root, "caps"),
-        commands: wrong.list(root, "commands"),
         ..read_auth(root, &mut wrong)
     };
     if wrong.0.is_empty() {

@@ -268,7 +268,7 @@ fn can_do_without(event: &GatewayEvent) -> bool {
     match event {
         GatewayEvent::Run(run) => matches!(run.data, RunData::Assistant { .. } | RunData::Thinking { .. }),
         GatewayEvent::Chat(chat) => matches!(chat.state, ChatState::Delta { .. }),
-        GatewayEvent::Presence | GatewayEvent::Health(_) | GatewayEvent::Heartbeat(_) => true,
+        GatewayEvent::Presence | GatewayEvent::Health(_) => true,
         _ => false,
     }
 }

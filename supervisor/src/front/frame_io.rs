@@ -34,16 +34,6 @@ impl<S> FrameIo<S> {
     pub fn set_payload_bytes_max(&mut self, max: usize) {
         self.payload_bytes_max = max;
     }
-
-    /// The socket, and what was read from it but not handled. `None` inside a frame.
-    pub fn into_parts(self) -> Option<(S, BytesMut)> {
-        (self.released == 0).then_some((self.inner, self.unread))
-    }
-
-    /// The socket.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
 }
 
 /// What the bytes so far say about the next frame.

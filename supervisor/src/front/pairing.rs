@@ -363,7 +363,6 @@ impl Book {
     }
 }
 
-
 fn may_touch(device_id: &str, by: Approver<'_>) -> Result<(), PairingRefusal> {
     let own = by.device_id == Some(device_id);
     if own || scope::covers(by.scopes, scope::ADMIN) { Ok(()) } else { Err(PairingRefusal::NotYours) }

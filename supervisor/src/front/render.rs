@@ -116,9 +116,6 @@ impl Renderer {
                 vec![Rendered { versioned: true, droppable: true, ..Rendered::plain("health", payload) }]
             }
             GatewayEvent::ConfigChanged(payload) => vec![Rendered::read("config.changed", None, payload)],
-            GatewayEvent::Heartbeat(payload) => {
-                vec![Rendered { droppable: true, ..Rendered::plain("heartbeat", payload) }]
-            }
             GatewayEvent::Shutdown { reason, restart_expected_ms } => {
                 vec![shutdown(reason, restart_expected_ms)]
             }
@@ -340,7 +337,7 @@ fn chat_end(chat: &ChatEventOut, last_message: Option<&str>) -> Rendered {
         v4.insert("message".into(), message(text, chat.ts_ms));
     };
     match &chat.state {
-        ChatState::Final { text, stop_reason, message_id: _ } => {
+        ChatState::Final { text, stop_reason } => {
             if let Some(reason) = stop_reason {
                 v4.insert("stopReason".into(), reason.as_str().into());
             }

@@ -40,6 +40,6 @@ pub fn handles(state_dir: &Path, config: &Value, front: Shared, about: About) ->
         workers,
         channels: ChannelBoard::default(),
         pairing: PairingStore::new(&paths.credentials_dir),
-        restarts: Restarts::new(),
+        restarts: Restarts::new(None),
     }
 }

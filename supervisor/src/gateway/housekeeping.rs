@@ -1,4 +1,5 @@
-//! What is done now and then: replies that are too old, rows that nobody needs any more, a lock file that was replaced.
+//! What is done now and then: replies that are too old, runs that wait long, rows that nobody needs any more, a lock file
+//! that was replaced.
 
 use super::start::Locks;
 use crate::journal::{ExpiredChat, Journal};
@@ -23,6 +24,16 @@ pub async fn run(core: Core, locks: Rc<Locks>) {
     loop {
         ticks.tick().await;
         expire(&core).await;
+        for wait in core.shared().lanes.long_waits() {
+            let (session, lane, ahead, ms) = (wait.session, wait.lane, wait.ahead, wait.waited_ms);
+            tracing::warn!(
+                session,
+                lane,
+                ahead,
+                ms,
+                "a run waits long for its lane; see agents.defaults.maxConcurrent"
+            );
+        }
         if locks.displaced() {
             tracing::error!(
                 "the lock file of the state directory was replaced: a second gateway could start; restart this one"

@@ -33,7 +33,12 @@ impl Pump {
         let WorkerEvent { worker, epoch, kind } = event;
         let delivery = &self.core.shared().delivery;
         match (worker.kind(), kind) {
-            (WorkerKind::Channel, WorkerEventKind::Up { .. }) => delivery.on_up(&worker, epoch).await,
+            (kind, WorkerEventKind::Up { ready }) => {
+                tracing::debug!(%worker, epoch, ready, "up");
+                if kind == WorkerKind::Channel {
+                    delivery.on_up(&worker, epoch).await;
+                }
+            }
             (WorkerKind::Channel, WorkerEventKind::Down { .. }) => delivery.on_gone(&worker).await,
             (WorkerKind::Agent, WorkerEventKind::Down { class }) => {
                 let agent = worker.agent_id().unwrap_or_default();
@@ -43,7 +48,9 @@ impl Pump {
                 FromWorker::Agent(message) => self.on_agent(&worker, message).await,
                 FromWorker::Channel(message) => self.on_channel(&worker, epoch, corr, message).await,
             },
-            (_, WorkerEventKind::Up { .. } | WorkerEventKind::Cancel { .. } | WorkerEventKind::State(_)) => {}
+            // Requests of workers are answered within a commit: there is nothing to cancel.
+            (_, WorkerEventKind::Cancel { corr }) => tracing::debug!(%worker, corr, "request cancelled"),
+            (_, WorkerEventKind::State(state)) => tracing::debug!(%worker, ?state, "worker state"),
         }
     }
 
@@ -82,11 +89,7 @@ impl Pump {
                 agent_id: agent_id.into(),
                 seq: 0,
                 ts_ms: now_ms(),
-                state: ChatState::Final {
-                    text: text.map(Arc::from),
-                    stop_reason: Some("stop".to_owned()),
-                    message_id: Some(appended.message_id.clone()),
-                },
+                state: ChatState::Final { text: text.map(Arc::from), stop_reason: Some("stop".to_owned()) },
             }));
         }
         fanout.emit(GatewayEvent::SessionMessage {

@@ -14,8 +14,10 @@ pub struct Restarts {
 }
 
 impl Restarts {
-    pub fn new() -> Self {
-        Self { schedule: Arc::default(), due_ms: watch::Sender::new(None) }
+    /// `last_ms`: when this process was restarted last, if it was.
+    pub fn new(last_ms: Option<i64>) -> Self {
+        let schedule = Arc::new(Mutex::new(RestartSchedule::after(last_ms)));
+        Self { schedule, due_ms: watch::Sender::new(None) }
     }
 
     /// Plans a restart (default delay 2 s, so that the answer to who asked gets out).

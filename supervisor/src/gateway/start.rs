@@ -72,6 +72,8 @@ struct Prepared {
     locks: Locks,
     log: logging::Log,
     notify: Notify,
+    /// When an earlier start of this process gave way to this one.
+    restarted_ms: Option<i64>,
 }
 
 /// How a run of the gateway ended.
@@ -83,7 +85,6 @@ pub enum End {
 
 /// Runs the gateway until it is told to stop.
 pub fn run(options: Options, process_env: Environment, paths: Paths) -> Result<u8, Refused> {
-    let log_level = options.log_level.clone();
     let prepared = prepare(options, process_env, paths)?;
     let (log, service) = (prepared.log.clone(), prepared.options.service);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -98,7 +99,7 @@ pub fn run(options: Options, process_env: Environment, paths: Paths) -> Result<u
     log.flush();
     match end {
         Ok(End::Stopped) => Ok(exit_code::OK),
-        Ok(End::Restart) => Err(stop::exec_again(service, log_level.as_deref())),
+        Ok(End::Restart) => Err(stop::exec_again(service)),
         Err(refusal) => Err(refusal),
     }
 }
@@ -109,7 +110,9 @@ fn refused(message: impl Into<String>, exit_code: u8) -> Refused {
 
 fn prepare(options: Options, process_env: Environment, paths: Paths) -> Result<Prepared, Refused> {
     let notify = Notify::new(&process_env);
+    let restarted_ms = process_env.get(stop::RESTARTED_AT_MS).and_then(|text| text.parse().ok());
     proto::runtime::failpoint::arm(process_env.get("OPENCLAW_FAILPOINTS").unwrap_or_default());
+    super::last_words::install(paths.state_dir.join("crash"));
     lock::create_private_dir(&paths.state_dir).map_err(|error| {
         refused(format!("state directory {}: {error}", paths.state_dir.display()), exit_code::FAILURE)
     })?;
@@ -152,7 +155,7 @@ fn prepare(options: Options, process_env: Environment, paths: Paths) -> Result<P
     };
     let workspaces = lock_workspaces(&config, options.service)?;
     let locks = Locks { instance, host, _workspaces: workspaces };
-    Ok(Prepared { options, paths, config, plan, locks, log, notify })
+    Ok(Prepared { options, paths, config, plan, locks, log, notify, restarted_ms })
 }
 
 fn facts() -> BindFacts {
@@ -226,7 +229,7 @@ fn lock_workspaces(config: &ConfigHandle, service: bool) -> Result<Vec<Held>, Re
 /// Everything that the runtimes own.
 async fn serve(prepared: Prepared) -> Result<End, Refused> {
     let started = Instant::now();
-    let Prepared { options, paths, config, plan, locks, log, notify } = prepared;
+    let Prepared { options, paths, config, plan, locks, log, notify, restarted_ms } = prepared;
     let fatal = |error: String| refused(format!("Gateway failed to start: {error}"), exit_code::FAILURE);
     let (journal, recovered) = open_journal(&paths, &options).await.map_err(fatal)?;
     let listeners = bind(&plan, &options)?;
@@ -257,7 +260,7 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
         workers: workers.clone(),
         channels: ChannelBoard::default(),
         pairing: pairing.clone(),
-        restarts: Restarts::new(),
+        restarts: Restarts::new(restarted_ms),
     };
     let core = build_core(&handles);
     tokio::task::spawn_local(core.clone().serve(inbox));

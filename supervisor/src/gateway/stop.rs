@@ -19,6 +19,9 @@ const WORKERS_WITHIN: Duration = Duration::from_secs(3);
 /// What a restart promises its clients.
 const RESTART_EXPECTED_MS: u64 = 1500;
 
+/// Variable that tells the next start of this process when it began: restarts keep a distance.
+pub const RESTARTED_AT_MS: &str = "OPENCLAW_RESTARTED_AT_MS";
+
 /// Waits for a signal or a planned restart.
 pub async fn until_told(handles: &Handles) -> End {
     let watched = (
@@ -96,7 +99,7 @@ fn force_after(restart: bool) {
 
 /// Replaces this process by a new start of the same executable with the same arguments: same process id, for service
 /// managers and containers. Returns only when that failed.
-pub fn exec_again(service: bool, _log_level: Option<&str>) -> Refused {
+pub fn exec_again(service: bool) -> Refused {
     let mut arguments = std::env::args_os();
     let name = arguments.next();
     let executable = match std::env::current_exe() {
@@ -107,7 +110,8 @@ pub fn exec_again(service: bool, _log_level: Option<&str>) -> Refused {
     if let Some(name) = name {
         command.arg0(name);
     }
-    let error = command.args(arguments).exec();
+    let now_ms = crate::scheduler::shared::now_ms();
+    let error = command.args(arguments).env(RESTARTED_AT_MS, now_ms.to_string()).exec();
     failed(service, &error)
 }
 

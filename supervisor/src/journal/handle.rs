@@ -77,6 +77,7 @@ impl JournalHandle {
         Ok((Self { jobs, shared }, warnings))
     }
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "for those who must know at once; status asks `stats`"))]
     /// `Some(why)` while nothing can be written; changes are announced.
     pub fn readonly(&self) -> watch::Receiver<Option<String>> {
         self.shared.readonly.subscribe()

@@ -24,8 +24,12 @@ macro_rules! int_enum {
             }
 
             pub fn from_code(code: i64) -> Option<Self> {
-                match code { $($n => Some(Self::$variant),)+ _ => None }
+                Self::ALL.iter().copied().find(|known| known.code() == code)
             }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(self.name()) }
         }
 
         impl rusqlite::types::ToSql for $name {

@@ -18,7 +18,7 @@ impl Sqlite {
     fn options(&self) -> OpenOptions {
         let dir = self.0.path().join("journal");
         // Syncing proves nothing here: the kernel stays up.
-        OpenOptions { sync: SyncLevel::Normal, reserve: false, ..OpenOptions::new(dir) }
+        OpenOptions { sync: super::writer::SyncLevel::Normal, reserve: false, ..OpenOptions::new(dir) }
     }
 }
 

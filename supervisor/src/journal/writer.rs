@@ -41,6 +41,7 @@ pub enum SyncLevel {
     #[default]
     Full,
     /// Survives a kill, not a power cut.
+    #[cfg_attr(not(test), expect(dead_code, reason = "makes the tests quick"))]
     Normal,
 }
 

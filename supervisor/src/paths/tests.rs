@@ -68,7 +68,6 @@ fn bad_profiles_are_refused_with_the_known_texts() {
 fn the_rest_follows_from_the_state_directory() {
     let paths =
         resolve(&[("HOME", "/u"), ("OPENCLAW_PROFILE", "x")], &ProfileFlags::default()).expect("valid");
-    assert_eq!(paths.service_name(), "openclaw-gateway-x.service");
     assert_eq!(paths.audit_file(), Path::new("/u/.openclaw-x/logs/config-audit.jsonl"));
     assert_eq!(paths.expand("~/w"), Path::new("/u/w"));
     assert_eq!(paths.expand("w"), Path::new("/u/.openclaw-x/w"));

@@ -26,7 +26,6 @@ pub enum Reason {
     DmOpen,
     DmDisabled,
     DmAllowlisted,
-    DmPairingRequired,
     DmNotAllowlisted,
 }
 
@@ -40,18 +39,7 @@ impl Reason {
             Self::DmOpen => "dm_policy_open",
             Self::DmDisabled => "dm_policy_disabled",
             Self::DmAllowlisted => "dm_policy_allowlisted",
-            Self::DmPairingRequired => "dm_policy_pairing_required",
             Self::DmNotAllowlisted => "dm_policy_not_allowlisted",
-        }
-    }
-}
-
-impl Access {
-    pub const fn reason(self) -> Option<Reason> {
-        match self {
-            Self::Allow(reason) | Self::Block(reason) => Some(reason),
-            Self::Challenge => Some(Reason::DmPairingRequired),
-            Self::NotAddressed => None,
         }
     }
 }

@@ -25,7 +25,6 @@ use crate::scheduler::stop_words::is_stop_request;
 use crate::scheduler::stored::StoredTurn;
 use crate::worker::Workers;
 use proto::view::{AccountView, PeerKind};
-use proto::wire::Id;
 use proto::wire::agent::{Origin, OriginKind, OutPart, RunInput, Target};
 use proto::wire::channel::{ChatKind, Cursor, InboundAck, InboundMsg, InboundNack, SupToChannel};
 use proto::wire::handshake::WorkerId;
@@ -260,6 +259,7 @@ impl AccountIntake {
             roles: &[],
         };
         let routed = route::route(&arrival, &config.view.agents, &config.view.bindings, &config.view.session);
+        tracing::debug!(session = routed.session_key, by = routed.matched_by.name(), "routed");
         if let Some(unknown) = &routed.unknown_agent {
             tracing::warn!(
                 agent = unknown,
@@ -379,7 +379,7 @@ impl AccountIntake {
             Access::Allow(_) => self.queue(seq).await,
             Access::Challenge => self.challenge(message).await,
             Access::NotAddressed => self.history.keep(&message.chat.id, message),
-            Access::Block(_) => {}
+            Access::Block(reason) => tracing::debug!(reason = reason.code(), "not let in"),
         }
     }
 

@@ -68,6 +68,7 @@ pub fn is_cron(key: &str) -> bool {
 }
 
 /// A topic's or thread's key without the topic: where it inherits from.
+#[cfg_attr(not(test), expect(dead_code, reason = "inheritance comes with the whole session rules"))]
 pub fn parent(key: &str) -> Option<&str> {
     let at = key.rfind(":topic:").into_iter().chain(key.rfind(":thread:")).max()?;
     key.get(..at)

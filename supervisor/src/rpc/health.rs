@@ -3,7 +3,7 @@
 
 use super::params::Params;
 use super::session_rows::store_path;
-use super::{Answer, RpcError, channels, degraded};
+use super::{Answer, RpcError, channels};
 use crate::config::ConfigSnapshot;
 use crate::events::GatewayEvent;
 use crate::front::caller::Caller;
@@ -87,7 +87,6 @@ async fn snapshot(gw: &Handles, probe: bool) -> Value {
         "defaultAgentId": default,
         "agents": agents,
         "sessions": of_default,
-        "degraded": degraded::now(gw).await,
     })
 }
 

@@ -1,10 +1,14 @@
-//! `workers.list` and `system.info`: what runs here. Both answer from memory, also when every worker hangs.
+//! `workers.*` and `system.info`: what runs here, and what an operator wants of it. All answer from memory, also when
+//! every worker hangs.
 
+use super::params::Params;
 use super::{Answer, RpcError, degraded};
 use crate::front::caller::Caller;
 use crate::gateway::Handles;
 use crate::journal::Journal;
-use crate::worker::WorkerStatus;
+use crate::scheduler::ActiveRun;
+use crate::worker::{Refusal, WorkerStatus, Workers};
+use proto::wire::handshake::WorkerId;
 use serde_json::{Value, json};
 
 /// `workers.list {}`.
@@ -14,6 +18,54 @@ use serde_json::{Value, json};
 pub async fn list(gw: &Handles, _caller: &Caller, _params: Value) -> Answer {
     let workers: Vec<Value> = gw.workers.status().iter().map(row).collect();
     Ok(json!({"workers": workers}).into())
+}
+
+/// `workers.restart {id}`: lets the worker finish its work, then starts it again; also ends a quarantine.
+///
+/// # Errors
+/// Unknown worker, or too many commands wait for it.
+pub async fn restart_one(gw: &Handles, _caller: &Caller, params: Value) -> Answer {
+    verb(gw, "workers.restart", &params, Workers::restart)
+}
+
+/// `workers.stop {id}`: stops the worker now. It starts again when somebody wants it.
+///
+/// # Errors
+/// As [`restart_one`].
+pub async fn stop_one(gw: &Handles, _caller: &Caller, params: Value) -> Answer {
+    verb(gw, "workers.stop", &params, Workers::stop)
+}
+
+/// `workers.release {id}`: ends quarantine, back-off and the wait for a login.
+///
+/// # Errors
+/// As [`restart_one`].
+pub async fn release_one(gw: &Handles, _caller: &Caller, params: Value) -> Answer {
+    verb(gw, "workers.release", &params, Workers::retry)
+}
+
+fn verb(
+    gw: &Handles,
+    method: &'static str,
+    params: &Value,
+    act: fn(&Workers, &WorkerId) -> Result<(), Refusal>,
+) -> Answer {
+    let id = WorkerId(Params::of(method, params).required("id")?.to_owned());
+    match act(&gw.workers, &id) {
+        Ok(()) => Ok(json!({"ok": true, "id": id.0}).into()),
+        Err(Refusal::Unknown(_)) => {
+            let known: Vec<String> = gw.workers.status().into_iter().map(|worker| worker.id.0).collect();
+            Err(RpcError::invalid(format!("unknown worker \"{id}\" (there are: {})", known.join(", "))))
+        }
+        Err(refusal) => Err(RpcError::unavailable(refusal.to_string())),
+    }
+}
+
+fn run_row(run: &ActiveRun) -> Value {
+    json!({
+        "runId": run.run_id, "sessionKey": run.session_key, "agentId": run.agent_id,
+        "startedAtMs": run.started_ms, "attempt": run.attempt,
+    })
 }
 
 fn row(worker: &WorkerStatus) -> Value {
@@ -48,6 +100,7 @@ pub async fn info(gw: &Handles, _caller: &Caller, _params: Value) -> Answer {
     let state = state.map_err(|error| RpcError::unavailable(error.to_string()))?;
     let snapshot = gw.config.current();
     let (host, port) = ("127.0.0.1", gw.about.port);
+    let (open, unauthenticated) = gw.front.slots.counts();
     let degraded = degraded::problems(&state, &stats, &gw.workers.status());
     Ok(json!({
         "version": gw.about.version, "pid": gw.about.pid, "bootId": gw.about.boot_id, "port": port,
@@ -66,7 +119,12 @@ pub async fn info(gw: &Handles, _caller: &Caller, _params: Value) -> Answer {
             "orphanPlaceholders": stats.orphan_placeholders, "deadLetters": stats.dead_letters,
             "dbBytes": stats.db_bytes, "walBytes": stats.wal_bytes,
         },
-        "runs": {"active": runs.active.len(), "queued": runs.queued, "draining": runs.draining},
+        "runs": {
+            "active": runs.active.len(), "queued": runs.queued, "draining": runs.draining,
+            "list": runs.active.iter().map(run_row).collect::<Vec<_>>(),
+        },
+        "connections": {"open": open, "unauthenticated": unauthenticated},
+        "service": gw.about.service, "strays": gw.workers.strays(),
         "degraded": degraded,
     })
     .into())
@@ -77,7 +135,7 @@ pub async fn info(gw: &Handles, _caller: &Caller, _params: Value) -> Answer {
 /// # Errors
 /// Malformed params.
 pub async fn restart(gw: &Handles, _caller: &Caller, params: Value) -> Answer {
-    let read = super::params::Params::of("gateway.restart", &params);
+    let read = Params::of("gateway.restart", &params);
     let delay_ms = read.count("delayMs")?.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
     let reason = read.text("reason")?.unwrap_or("gateway.restart").to_owned();
     let plan = gw.restarts.request(delay_ms, &reason);

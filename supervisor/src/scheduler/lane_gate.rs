@@ -1,6 +1,6 @@
 //! Lets runs through the lanes: the driver of the pure rules in `lanes`.
 
-use super::lanes::{Lanes, Limits, Ticket};
+use super::lanes::{Lanes, Limits, LongWait, Ticket};
 use super::shared::now_ms;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -30,6 +30,11 @@ impl Drop for Permit {
 impl LaneGate {
     pub fn new(limits: Limits) -> Rc<Self> {
         Rc::new(Self { lanes: RefCell::new(Lanes::new(limits)), waiting: RefCell::default() })
+    }
+
+    /// Runs that have waited long for a place.
+    pub fn long_waits(&self) -> Vec<LongWait> {
+        self.lanes.borrow().long_waits(u64::try_from(now_ms()).unwrap_or_default())
     }
 
     fn grant(&self) {

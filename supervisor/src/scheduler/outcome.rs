@@ -14,14 +14,13 @@ pub const OUTBOX_TTL_US: i64 = 3600 * 1_000_000;
 const SEND_DEADLINE_MS: u64 = 60_000;
 
 /// What clients are told.
-pub fn outcome_of(run_id: &str, run: &RunFinal) -> RunOutcome {
+pub fn outcome_of(run: &RunFinal) -> RunOutcome {
     let mut payloads: Vec<String> = run.parts.iter().map(|part| part.text.clone()).collect();
     payloads.retain(|text| !text.is_empty());
     if payloads.is_empty() && !run.text.is_empty() {
         payloads.push(run.text.clone());
     }
     RunOutcome {
-        run_id: run_id.to_owned(),
         status: run.status,
         text: run.text.clone(),
         payloads,
@@ -35,8 +34,8 @@ pub fn outcome_of(run_id: &str, run: &RunFinal) -> RunOutcome {
 }
 
 /// The outcome of a run that ended in an earlier life of the gateway, from its journal row.
-pub fn stored_outcome(run_id: &str, outcome: &[u8]) -> Option<RunOutcome> {
-    decode_payload::<RunFinal>(0, outcome).ok().map(|run| outcome_of(run_id, &run))
+pub fn stored_outcome(outcome: &[u8]) -> Option<RunOutcome> {
+    decode_payload::<RunFinal>(0, outcome).ok().map(|run| outcome_of(&run))
 }
 
 fn state_of(status: RunStatus) -> RunState {
@@ -180,7 +179,7 @@ mod tests {
     #[test]
     fn an_answer_without_parts_still_has_its_text_as_payload() {
         let run = RunFinal { text: "hello".into(), ..RunFinal::default() };
-        assert_eq!(outcome_of("r", &run).payloads, ["hello"]);
+        assert_eq!(outcome_of(&run).payloads, ["hello"]);
     }
 
     #[test]
@@ -204,7 +203,7 @@ mod tests {
     #[test]
     fn a_stored_outcome_reads_back() {
         let run = RunFinal { text: "x".into(), status: RunStatus::Timeout, ..RunFinal::default() };
-        let outcome = stored_outcome("r", &encode_payload(&run)).unwrap();
+        let outcome = stored_outcome(&encode_payload(&run)).unwrap();
         assert_eq!((outcome.text.as_str(), outcome.status), ("x", RunStatus::Timeout));
     }
 }

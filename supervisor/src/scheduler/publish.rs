@@ -188,11 +188,7 @@ impl Publisher {
         self.event(RunData::Lifecycle(ending), run.ended_ms);
         let text = (!run.text.is_empty()).then(|| Arc::from(run.text.as_str()));
         let state = match run.status {
-            RunStatus::Ok => ChatState::Final {
-                text,
-                stop_reason: run.stop_reason.clone(),
-                message_id: run.message_id.clone(),
-            },
+            RunStatus::Ok => ChatState::Final { text, stop_reason: run.stop_reason.clone() },
             RunStatus::Aborted => {
                 let stop_reason = run.stop_reason.clone().unwrap_or_else(|| "rpc".to_owned());
                 let text = text.or_else(|| Some(self.run_text()).filter(|text| !text.is_empty()));
@@ -214,13 +210,12 @@ impl Publisher {
 
     /// A message that waits in the queue is closed under its own id; its turn runs under another.
     pub fn queued(&self) {
-        self.chat(ChatState::Final { text: None, stop_reason: None, message_id: None });
+        self.chat(ChatState::Final { text: None, stop_reason: None });
     }
 
     /// A command's reply: one final, no run events.
     pub fn command_reply(&mut self, run: &RunFinal) {
         let text = (!run.text.is_empty()).then(|| Arc::from(run.text.as_str()));
-        let message_id = run.message_id.clone();
-        self.chat(ChatState::Final { text, stop_reason: run.stop_reason.clone(), message_id });
+        self.chat(ChatState::Final { text, stop_reason: run.stop_reason.clone() });
     }
 }

@@ -52,11 +52,6 @@ impl RunTable {
             }
         }
     }
-
-    /// A run that never came to be (its message was refused).
-    pub fn forget(&mut self, client_run_id: &str) {
-        self.by_client_id.remove(client_run_id);
-    }
 }
 
 #[cfg(test)]

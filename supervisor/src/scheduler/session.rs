@@ -14,7 +14,7 @@ mod run;
 use super::active::Active;
 use super::lane_gate::Permit;
 use super::pending::Pending;
-use super::queue::{Next as Due, Queue, Turn, TurnKind};
+use super::queue::{Next as Due, Queue, Turn};
 use super::shared::Shared;
 use super::{Aborted, ActiveRun, Refusal, Submitted, TurnRequest};
 use crate::journal::{InboundRow, RunRow};

@@ -12,12 +12,11 @@ use super::reaper::{Exit, Reaper};
 use super::registry::{Command, LastCrash, Registry, Slot, WorkerStatus};
 use super::spec::{OnChange, WorkerSpec};
 use super::{WorkerEvent, WorkerEventKind};
-use crate::link::{self, FromWorker, HelloRefusal, Incoming};
-use proto::runtime::link::{CloseReason, LinkEvent};
+use proto::runtime::link::LinkEvent;
 use proto::wire::agent::{ConfigDelta, SupToAgent};
-use proto::wire::channel::{ChannelPhase, ChannelState, ChannelToSup, SupToChannel};
-use proto::wire::handshake::{Hello, Ready, SupHandshake, WorkerKind};
-use proto::wire::state::{Outgoing, Violation};
+use proto::wire::channel::SupToChannel;
+use proto::wire::handshake::WorkerKind;
+use proto::wire::state::Outgoing;
 use running::{Running, StartFailure, Told};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -290,12 +289,6 @@ impl Driver {
                 self.removed = true;
                 self.step(Event::Disable).await;
             }
-            Command::Violation { epoch, why }
-                if self.running.as_ref().is_some_and(|run| run.epoch == epoch) =>
-            {
-                self.violation(why).await;
-            }
-            Command::Violation { .. } => {}
         }
     }
 

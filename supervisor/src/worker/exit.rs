@@ -1,26 +1,16 @@
 //! How a worker ended, and whose fault it was. Pure.
 
+use crate::exit_code;
 use nix::sys::signal::Signal;
-use proto::runtime::worker_start::{EXIT_CONFIG, EXIT_PROTOCOL, EXIT_TEMPORARY};
 use serde::Serialize;
 use std::fmt;
-
-/// Exit code of a worker that was called wrongly.
-const EXIT_USAGE: i32 = 64;
-/// Exit code of a channel worker whose account has to be logged in again.
-const EXIT_LOGIN: i32 = 77;
 
 /// What the kernel said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Ended {
     Code(i32),
-    Signal {
-        number: i32,
-        core: bool,
-    },
-    /// The process could not be started at all.
-    NotStarted,
+    Signal { number: i32, core: bool },
 }
 
 /// Why we were the ones who ended it, if we were.
@@ -89,7 +79,6 @@ impl fmt::Display for Ended {
                 let name = Signal::try_from(*number).map_or("unknown signal", Signal::as_str);
                 write!(f, "{name}{}", if *core { ", core dumped" } else { "" })
             }
-            Self::NotStarted => f.write_str("not started"),
         }
     }
 }
@@ -114,7 +103,6 @@ pub fn classify(end: End) -> ExitClass {
         return ExitClass::Crash;
     }
     match end.ended {
-        Ended::NotStarted => ExitClass::Temporary,
         Ended::Code(code) => class_of_code(code),
         Ended::Signal { number, .. } if number == Signal::SIGKILL as i32 => {
             if end.oom {
@@ -130,14 +118,15 @@ pub fn classify(end: End) -> ExitClass {
 }
 
 fn class_of_code(code: i32) -> ExitClass {
-    match code {
-        EXIT_USAGE => ExitClass::Config,
-        _ if code == i32::from(EXIT_CONFIG) => ExitClass::Config,
-        _ if code == i32::from(EXIT_TEMPORARY) => ExitClass::Temporary,
-        _ if code == i32::from(EXIT_PROTOCOL) => ExitClass::Protocol,
-        EXIT_LOGIN => ExitClass::Login,
-        // 128 + 15: the guard thread obeyed a TERM that was not ours.
-        proto::runtime::shutdown::EXIT_STUCK => ExitClass::KilledOutside,
+    // 128 + 15: the guard thread obeyed a TERM that was not ours.
+    if code == proto::runtime::shutdown::EXIT_STUCK {
+        return ExitClass::KilledOutside;
+    }
+    match u8::try_from(code) {
+        Ok(exit_code::USAGE | exit_code::CONFIG) => ExitClass::Config,
+        Ok(exit_code::TEMPORARY) => ExitClass::Temporary,
+        Ok(exit_code::PROTOCOL) => ExitClass::Protocol,
+        Ok(exit_code::LOGIN) => ExitClass::Login,
         _ => ExitClass::Crash,
     }
 }
@@ -162,7 +151,6 @@ mod tests {
             Ended::Signal { number: 9, core: false },
             Ended::Signal { number: 11, core: false },
             Ended::Signal { number: 15, core: false },
-            Ended::NotStarted,
         ];
         let mut table = String::new();
         for ended in ends {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use proto::runtime::link::RequestError;
 use proto::wire::handshake::WorkerId;
-use proto::wire::state::{Outgoing, SendRefusal, Violation};
+use proto::wire::state::{Outgoing, SendRefusal};
 use proto::wire::{Id, Lossy, Wire};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -225,19 +225,14 @@ impl Workers {
         self.verb(worker, Command::Stop { then: Then::Idle })
     }
 
-    /// Lets it finish its work, then stops it.
-    pub fn drain(&self, worker: &WorkerId, deadline_ms: u64) -> Result<(), Refusal> {
-        self.verb(worker, Command::Drain { deadline_ms, then: Then::Idle })
-    }
-
     /// Ends quarantine, back-off and the wait for a login.
     pub fn retry(&self, worker: &WorkerId) -> Result<(), Refusal> {
         self.verb(worker, Command::Retry)
     }
 
-    /// The payload of a message makes no sense: that start of the worker is not to be trusted.
-    pub fn violation(&self, worker: &WorkerId, epoch: u64, why: Violation) -> Result<(), Refusal> {
-        self.verb(worker, Command::Violation { epoch, why })
+    /// Processes that were left to us by a worker that died, and reaped.
+    pub fn strays(&self) -> u64 {
+        self.home.reaper.strays()
     }
 
     /// All workers, from memory.

@@ -6,7 +6,6 @@ use super::lifecycle::{State, Then};
 use super::spec::WorkerSpec;
 use proto::runtime::link::LinkHandle;
 use proto::wire::handshake::{WorkerId, WorkerKind};
-use proto::wire::state::Violation;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -58,10 +57,6 @@ pub(super) enum Command {
     Retry,
     Update(Box<WorkerSpec>),
     Remove,
-    Violation {
-        epoch: u64,
-        why: Violation,
-    },
 }
 
 /// The shared face of one worker's task.

@@ -82,3 +82,13 @@ async fn a_client_that_does_not_read_is_cut_and_hurts_nobody() {
     assert_eq!(answer["state"], "final", "{answer}");
     assert_eq!(deaf.closed().await, Closed { code: 1008, reason: "slow consumer".to_owned() });
 }
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_closed_after_fifteen_seconds() {
+    let gateway = TestGateway::start().await;
+    let mut client = WsClient::open(gateway.port).await.expect("open");
+    let opened = std::time::Instant::now();
+    assert_eq!(client.closed().await, Closed { code: 1000, reason: String::new() });
+    let waited = opened.elapsed().as_secs();
+    assert!((14..25).contains(&waited), "{waited} s");
+}

@@ -10,8 +10,10 @@ use super::full_disk::wait_for_room;
 use super::store::{SessionEntry, SessionStore, StoreError, StoreFile};
 use super::transcript::{Transcript, TranscriptError};
 
-/// Transcripts that stay open. Each holds a descriptor, a lock and up to 4 MiB.
-const OPEN_MAX: usize = 32;
+/// Transcripts that stay open: half as many again as the 64 sessions that may well be busy at once, because one that was
+/// put away is read from its beginning at every step of a turn. Each holds a descriptor, a lock and up to 4 MiB (a usual
+/// one far less), so that even all of them full stay below half of what this process may use.
+const OPEN_MAX: usize = 96;
 
 /// A session cannot be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,6 @@ use super::*;
 use crate::front::settings::{AuthEnvironment, Settings};
 use crate::front::shared::{Paths, Phase, Shared};
 use crate::gateway::About;
-use crate::scheduler::Scheduler;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

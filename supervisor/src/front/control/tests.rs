@@ -87,14 +87,14 @@ async fn calls_events_and_wrong_tokens() {
     let Some((6, CtlResponse::Reply(reply))) = client.next().await else { panic!() };
     assert_eq!(reply.error.unwrap().message, "unknown method: no.such");
 
-    client.send(8, CtlRequest::Follow(CtlFollow { events: vec!["heartbeat".into()] })).await;
+    client.send(8, CtlRequest::Follow(CtlFollow { events: vec!["config.changed".into()] })).await;
     // The follow is served in order, so once this is answered it stands.
     client.send(10, call("health", "{}")).await;
     assert!(matches!(client.next().await, Some((10, CtlResponse::Reply(_)))));
     running.gw.front.fanout.emit(GatewayEvent::Presence);
-    running.gw.front.fanout.emit(GatewayEvent::Heartbeat(json!({ "ts": 1 })));
+    running.gw.front.fanout.emit(GatewayEvent::ConfigChanged(json!({ "ts": 1 })));
     let Some((8, CtlResponse::Event(event))) = client.next().await else { panic!() };
-    assert_eq!((event.event.as_str(), event.payload_json.as_str()), ("heartbeat", r#"{"ts":1}"#));
+    assert_eq!((event.event.as_str(), event.payload_json.as_str()), ("config.changed", r#"{"ts":1}"#));
     stop.send_replace(true);
     serving.await.unwrap();
     running.stop().await;

@@ -133,7 +133,7 @@ async fn a_flood_keeps_finals_and_drops_deltas() {
             replace: false,
         }));
     }
-    fanout.emit(event(ChatState::Final { text: None, stop_reason: None, message_id: None }));
+    fanout.emit(event(ChatState::Final { text: None, stop_reason: None }));
     let (mut total, mut finals) = (0, 0);
     while let Ok(item) = source.try_recv() {
         total += 1;

@@ -63,11 +63,7 @@ fn one_run_with_a_tool_in_both_protocols() {
             310,
             chat(
                 7,
-                ChatState::Final {
-                    text: Some("Let me.\n\nDone.".into()),
-                    stop_reason: Some("stop".into()),
-                    message_id: None,
-                },
+                ChatState::Final { text: Some("Let me.\n\nDone.".into()), stop_reason: Some("stop".into()) },
             ),
         ),
     ];
@@ -90,7 +86,7 @@ fn ends_and_plain_events() {
     };
     let row = json!({ "key": "agent:main:main", "verboseLevel": "full" });
     let events = [
-        chat(1, ChatState::Final { text: None, stop_reason: None, message_id: None }),
+        chat(1, ChatState::Final { text: None, stop_reason: None }),
         chat(9, ChatState::Aborted { text: Some("wor".into()), stop_reason: "rpc".into() }),
         chat(9, error),
         GatewayEvent::Shutdown { reason: "gateway stopping", restart_expected_ms: None },
@@ -149,7 +145,7 @@ proptest! {
         }
         prop_assert!(shown.windows(2).all(|w| w[0] < w[1]));
         prop_assert!(times.windows(2).all(|w| w[1] - w[0] >= CHAT_DELTA_INTERVAL_MS));
-        let last = chat(99, ChatState::Final { text: Some(text.as_str().into()), stop_reason: None, message_id: None });
+        let last = chat(99, ChatState::Final { text: Some(text.as_str().into()), stop_reason: None });
         let end = renderer.render(last, now, || Value::Null);
         prop_assert_eq!(end.last().unwrap().v3.as_ref().unwrap()["message"]["content"][0]["text"].as_str().unwrap().len(), text.len());
     }

@@ -31,6 +31,7 @@ pub enum InboundEvent {
 }
 
 impl InboundEvent {
+    #[cfg(test)]
     pub const ALL: [Self; 7] =
         [Self::Enqueue, Self::Suppress, Self::Claim, Self::Requeue, Self::Finish, Self::Kill, Self::Revive];
 

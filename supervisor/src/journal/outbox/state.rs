@@ -75,6 +75,7 @@ pub enum OutEvent {
 }
 
 impl OutEvent {
+    #[cfg(test)]
     pub const ALL: [Self; 10] = [
         Self::Lease,
         Self::SendStarted,

@@ -11,19 +11,12 @@ fn account(keys: Value) -> AccountView {
 fn dm(keys: Value, sender: &str, paired: &[&str]) -> &'static str {
     let paired: Vec<String> = paired.iter().map(ToString::to_string).collect();
     let access = direct(&account(keys), "telegram", sender, &paired);
-    let verb = match access {
-        Access::Allow(_) => "allow",
+    match access {
+        Access::Allow(Reason::DmOpen) => "open",
+        Access::Allow(Reason::DmAllowlisted) => "allow",
         Access::Challenge => "challenge",
-        Access::Block(_) => "block",
-        Access::NotAddressed => "silent",
-    };
-    // One word for both, to keep the tables short.
-    match (verb, access.reason().unwrap().code()) {
-        ("allow", "dm_policy_open") => "open",
-        ("allow", "dm_policy_allowlisted") => "allow",
-        ("challenge", "dm_policy_pairing_required") => "challenge",
-        ("block", "dm_policy_disabled") => "disabled",
-        ("block", "dm_policy_not_allowlisted") => "block",
+        Access::Block(Reason::DmDisabled) => "disabled",
+        Access::Block(Reason::DmNotAllowlisted) => "block",
         other => panic!("{other:?}"),
     }
 }
@@ -42,7 +35,10 @@ fn direct_messages() {
 }
 
 fn code(keys: Value, chat: &str, topic: Option<&str>, sender: &str) -> &'static str {
-    group(Some(&account(keys)), "telegram", chat, topic, sender).reason().unwrap().code()
+    match group(Some(&account(keys)), "telegram", chat, topic, sender) {
+        Access::Allow(reason) | Access::Block(reason) => reason.code(),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub fn resolve(
     }
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "words of the command /queue, which comes later"))]
 /// The mode's usual name, or one of the other spellings that people and old files use.
 pub fn parse_mode(text: &str) -> Option<QueueMode> {
     Some(match text.trim().to_lowercase().as_str() {
@@ -67,6 +68,7 @@ pub fn parse_mode(text: &str) -> Option<QueueMode> {
     })
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "words of the command /queue, which comes later"))]
 pub const fn mode_name(mode: QueueMode) -> &'static str {
     match mode {
         QueueMode::Collect => "collect",
@@ -77,6 +79,7 @@ pub const fn mode_name(mode: QueueMode) -> &'static str {
     }
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "words of the command /queue, which comes later"))]
 pub fn parse_drop(text: &str) -> Option<DropPolicy> {
     Some(match text.trim().to_lowercase().as_str() {
         "old" | "oldest" => DropPolicy::Old,
@@ -86,6 +89,7 @@ pub fn parse_drop(text: &str) -> Option<DropPolicy> {
     })
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "words of the command /queue, which comes later"))]
 /// `250ms`, `2s`, `1.5s`, `1m`; a bare number is milliseconds. Gives milliseconds.
 pub fn parse_debounce(text: &str) -> Option<u64> {
     let text = text.trim().to_lowercase();

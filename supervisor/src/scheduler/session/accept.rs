@@ -87,7 +87,7 @@ impl Session {
     async fn outcome_from_journal(&self, key: &str, row: &DedupeRow) -> Result<Option<RunOutcome>, Refusal> {
         let refused = |error: crate::journal::JournalError| Refusal::Journal(error.to_string());
         if let Some(stored) = &row.res {
-            return Ok(stored_outcome(key, stored));
+            return Ok(stored_outcome(stored));
         }
         let journal = &self.shared.journal;
         let mut run = journal.run_by_client_id(key.to_owned()).await.map_err(refused)?;
@@ -98,7 +98,7 @@ impl Session {
         {
             run = journal.run(run_id).await.map_err(refused)?;
         }
-        Ok(run.filter(|run| run.state.ended()).and_then(|run| stored_outcome(key, &run.outcome?)))
+        Ok(run.filter(|run| run.state.ended()).and_then(|run| stored_outcome(&run.outcome?)))
     }
 
     fn known(&self, key: &str) -> Submitted {

@@ -148,7 +148,7 @@ impl Session {
     fn tell_followers(&self, active: &Active, run: &RunFinal) {
         let mut runs = self.shared.runs.borrow_mut();
         for id in &active.client_ids {
-            let outcome: Arc<RunOutcome> = outcome::outcome_of(id, run).into();
+            let outcome: Arc<RunOutcome> = outcome::outcome_of(run).into();
             runs.end(id, &outcome);
         }
     }

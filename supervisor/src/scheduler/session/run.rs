@@ -378,7 +378,7 @@ impl Session {
             }
             let run = outcome::ended_here(Id::NIL, 0, RunStatus::Aborted, "rpc", "", self.shared.now_ms());
             self.publisher(&id).end(&run);
-            self.shared.runs.borrow_mut().end(&id, &outcome::outcome_of(&id, &run).into());
+            self.shared.runs.borrow_mut().end(&id, &outcome::outcome_of(&run).into());
             run_ids.push(id);
         }
         run_ids
