@@ -100,9 +100,9 @@ pub trait Journal: Clone + Send + Sync + 'static {
     fn run_by_client_id(&self, client_run_id: String) -> impl Future<Output = Res<Option<RunRow>>> + Send;
     /// Runs that have not ended, oldest first; of one agent, or of all.
     fn open_runs(&self, agent: Option<String>) -> impl Future<Output = Res<Vec<RunRow>>> + Send;
-    /// Before a placeholder is sent for a row that does not exist yet. `Some` when one stands there already: use that and
-    /// send none. One that was opened before without getting an id is counted as an orphan.
-    fn draft_open(&self, draft: Draft) -> impl Future<Output = Res<Option<Draft>>> + Send;
+    /// Before a placeholder is sent for a row that does not exist yet. One that was opened before without getting an id is
+    /// counted as an orphan.
+    fn draft_open(&self, draft: Draft) -> impl Future<Output = Res<DraftStart>> + Send;
     /// The placeholder has this id: the row with this `out_id`, once made, is an edit of it.
     fn draft_placed(&self, out_id: Id, ext_id: String) -> impl Future<Output = Res<()>> + Send;
     fn drafts_of_run(&self, run_id: Id) -> impl Future<Output = Res<Vec<Draft>>> + Send;

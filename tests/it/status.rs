@@ -66,7 +66,6 @@ async fn status_and_health_in_the_recorded_shapes() {
                 "channelOrder",
                 "channels",
                 "defaultAgentId",
-                "degraded",
                 "durationMs",
                 "heartbeatSeconds",
                 "ok",

@@ -112,7 +112,16 @@ async fn many_people_are_each_answered_once_and_in_order() {
         let (texts, empty) = texts(scene.server.visible_texts(8000 + person));
         let wanted: Vec<String> = (0..each).map(|nth| format!("message <{nth}> of {person}")).collect();
         let in_order = texts.iter().zip(&wanted).all(|(text, wanted)| text.contains(wanted));
-        assert!(texts.len() == each && in_order && empty == 0, "{texts:#?}");
+        let asked: Vec<String> = scene
+            .model
+            .book()
+            .iter()
+            .filter_map(|entry| {
+                let text = entry.body["messages"].as_array()?.last()?["content"].to_string();
+                text.contains(&format!("of {person}\"")).then_some(text)
+            })
+            .collect();
+        assert!(texts.len() == each && in_order && empty == 0, "{texts:#?}; the model was asked {asked:#?}");
     }
     assert_eq!(scene.model.book().len(), 200, "one request to the model for each message");
 }

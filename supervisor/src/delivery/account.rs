@@ -7,7 +7,7 @@
 
 use super::worker_of;
 use crate::journal::{
-    Draft, Journal, JournalError, JournalHandle, OutboxRow, SendOutcome as Outcome, WireKind,
+    Draft, DraftStart, Journal, JournalError, JournalHandle, OutboxRow, SendOutcome as Outcome, WireKind,
 };
 use crate::scheduler::shared::{now_ms, now_us};
 use crate::worker::Workers;
@@ -285,15 +285,10 @@ impl AccountTask {
             return;
         }
         let (out_id, chat) = (draft.out_id, draft.chat.clone());
-        // The run was faster than this command: its reply is there, perhaps sent already, and needs no placeholder.
-        match self.journal.outbox(out_id).await {
-            Ok(None) => {}
-            Ok(Some(_)) | Err(_) => return,
-        }
         match self.journal.draft_open(draft).await {
-            Ok(None) => {}
-            // One stands there from an earlier attempt: the final edit will use it.
-            Ok(Some(_)) => return,
+            Ok(DraftStart::Send) => {}
+            // The final edit will use the one that stands there; or the reply goes in its turn.
+            Ok(DraftStart::Stands(_) | DraftStart::TooEarly) => return,
             Err(error) => {
                 tracing::debug!(account = %self.account, %error, "no placeholder");
                 return;

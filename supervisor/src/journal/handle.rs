@@ -217,7 +217,7 @@ impl Journal for JournalHandle {
         self.read(move |c| run::open(c, agent.as_deref()))
     }
 
-    fn draft_open(&self, draft: Draft) -> impl Future<Output = Res<Option<Draft>>> + Send {
+    fn draft_open(&self, draft: Draft) -> impl Future<Output = Res<DraftStart>> + Send {
         self.write(move |c| draft::open(c, &draft))
     }
 

@@ -214,6 +214,17 @@ pub struct Draft {
     pub ext_id: Option<String>,
 }
 
+/// What becomes of a placeholder that a run wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DraftStart {
+    /// It is on record: send it.
+    Send,
+    /// This one stands there from an earlier attempt: use it and send none.
+    Stands(Draft),
+    /// Something of its chat has no place yet. The reply goes without a placeholder, in its turn.
+    TooEarly,
+}
+
 /// C8: everything that the end of a run commits in one transaction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FinishRun {

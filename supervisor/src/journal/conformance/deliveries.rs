@@ -138,7 +138,7 @@ async fn drafts_survive_and_are_filled<S: Store>(store: S) {
         chat: "42".into(),
         ext_id: None,
     };
-    assert_eq!(journal.draft_open(draft(0)).await.unwrap(), None);
+    assert_eq!(journal.draft_open(draft(0)).await.unwrap(), DraftStart::Send);
     journal.draft_placed(draft(0).out_id, "100".into()).await.unwrap();
     journal.draft_open(draft(1)).await.unwrap();
     journal.draft_placed(draft(1).out_id, "101".into()).await.unwrap();
@@ -148,13 +148,24 @@ async fn drafts_survive_and_are_filled<S: Store>(store: S) {
     let journal = store.open().await;
     journal.recover(NOW).await.unwrap();
     assert_eq!(journal.stats().await.unwrap().orphan_placeholders, 1, "the one without an id");
-    let standing = journal.draft_open(draft(0)).await.unwrap().unwrap();
+    let DraftStart::Stands(standing) = journal.draft_open(draft(0)).await.unwrap() else { panic!() };
     assert_eq!(standing.ext_id.as_deref(), Some("100"), "used again, none sent");
     journal.draft_open(draft(3)).await.unwrap();
     let rows = vec![out(1, 0, "42", SendClass::C), out(1, 3, "42", SendClass::C)];
     let finished = journal.finish_run(finish(1, rows)).await.unwrap();
     assert_eq!(finished.drafts_left.iter().map(|d| d.out_id).collect::<Vec<_>>(), [draft(1).out_id]);
     journal.draft_gone(draft(1).out_id).await.unwrap();
+    let late = journal.draft_open(draft(0)).await.unwrap();
+    assert!(matches!(late, DraftStart::Stands(_)), "{late:?}");
+    let mut next = Draft { out_id: id(9), run_id: id(9), ..draft(0) };
+    assert_eq!(
+        journal.draft_open(next.clone()).await.unwrap(),
+        DraftStart::TooEarly,
+        "part 3 has no place yet"
+    );
+    next.chat = "4".into();
+    assert_eq!(journal.draft_open(next.clone()).await.unwrap(), DraftStart::Send, "another chat");
+    journal.draft_gone(next.out_id).await.unwrap();
     // Its id arrives only now: the row is an edit all the same.
     journal.draft_placed(draft(3).out_id, "103".into()).await.unwrap();
     let prior = |rows: Vec<OutboxRow>| rows.into_iter().filter_map(|r| r.item.prior_ext).collect::<Vec<_>>();

@@ -4,7 +4,7 @@ use proto::wire::id::Id;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{COUNT_ORPHANS, ledger};
-use crate::journal::types::Draft;
+use crate::journal::types::{Draft, DraftStart};
 use crate::journal::{JournalError, sql};
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Draft> {
@@ -28,13 +28,16 @@ pub fn ext_of(conn: &Connection, out_id: Id) -> Result<Option<String>, JournalEr
     Ok(get(conn, out_id)?.and_then(|draft| draft.ext_id))
 }
 
-pub fn open(conn: &Connection, draft: &Draft) -> Result<Option<Draft>, JournalError> {
+pub fn open(conn: &Connection, draft: &Draft) -> Result<DraftStart, JournalError> {
     if let Some(known) = get(conn, draft.out_id)? {
         if known.ext_id.is_some() {
-            return Ok(Some(known));
+            return Ok(DraftStart::Stands(known));
         }
         ledger::count(conn, COUNT_ORPHANS)?;
-        return Ok(None);
+        return Ok(DraftStart::Send);
+    }
+    if !is_next(conn, draft)? {
+        return Ok(DraftStart::TooEarly);
     }
     conn.prepare_cached(
         "INSERT INTO draft(out_id, run_id, account, chat, ext_id) VALUES(?1, ?2, ?3, ?4, ?5)",
@@ -46,7 +49,22 @@ pub fn open(conn: &Connection, draft: &Draft) -> Result<Option<Draft>, JournalEr
         draft.chat,
         draft.ext_id
     ])?;
-    Ok(None)
+    Ok(DraftStart::Send)
+}
+
+/// Nothing of the chat waits for its place in it: neither the reply itself (the run was quicker than its placeholder) nor
+/// an earlier one, in front of which the placeholder would stand. Topics of a chat count as the chat.
+fn is_next(conn: &Connection, draft: &Draft) -> Result<bool, JournalError> {
+    let waits = conn
+        .prepare_cached(
+            "SELECT EXISTS(SELECT 1 FROM outbox WHERE out_id = ?1) OR EXISTS(
+               SELECT 1 FROM outbox INDEXED BY outbox_open WHERE state IN (0, 1, 2, 3) AND account = ?2
+               AND (chat = ?3 OR substr(chat, 1, length(?3) + 1) = ?3 || '#') AND prior_ext IS NULL)",
+        )?
+        .query_row(params![draft.out_id.as_bytes(), draft.account, draft.chat], |row| {
+            row.get::<_, bool>(0)
+        })?;
+    Ok(!waits)
 }
 
 /// The id is known. The row may have been made meanwhile: then it becomes an edit as well.
