@@ -64,6 +64,14 @@ pub trait Journal: Clone + Send + Sync + 'static {
 
     /// C1. After `Ok` the network may be acknowledged, whatever the variant says.
     fn accept_inbound(&self, accept: AcceptInbound) -> impl Future<Output = Res<Accepted>> + Send;
+    /// C1, C2 and the first start in one commit, for a message whose session is idle and whose worker is up. `run.inbound` is
+    /// filled in. No start when the message is not new.
+    fn accept_and_begin(
+        &self,
+        accept: AcceptInbound,
+        run: NewRun,
+        epoch: u64,
+    ) -> impl Future<Output = Res<(Accepted, Option<RunStart>)>> + Send;
     /// `Received` → `Queued`.
     fn enqueue(&self, seq: i64) -> impl Future<Output = Res<()>> + Send;
     /// `Received` or `Queued` → `Suppressed` (policy, dropped by the queue's cap, answered by a command).

@@ -46,6 +46,8 @@ const FINAL_AGAIN: Duration = Duration::from_secs(5);
 const STOP_GRACE: Duration = Duration::from_millis(2_500);
 /// From SIGTERM to the end of commands in the background; their guards need half of it.
 const COMMANDS_GRACE: Duration = Duration::from_secs(1);
+/// From the end of the runs to the end of the last write of the session store.
+const FLUSH_GRACE: Duration = Duration::from_millis(500);
 /// Notices of background commands that may wait.
 const NOTICES_WAITING_MAX: usize = 64;
 /// Methods that are being answered at once; further ones are refused.
@@ -358,6 +360,10 @@ impl Worker {
         }
         self.tasks.abort_all();
         self.rpcs.abort_all();
+        let stored = tokio::time::timeout(FLUSH_GRACE, self.agent.sessions.flush()).await;
+        if !matches!(stored, Ok(Ok(()))) {
+            tracing::error!(?stored, "the session store is behind");
+        }
         // Ends commands in the background with a SIGTERM first; what is left dies with this process.
         let _killed_later = tokio::time::timeout(COMMANDS_GRACE, self.agent.commands.kill_all()).await;
         let flushed = tokio::time::timeout(Duration::from_millis(500), self.link.flush());

@@ -139,6 +139,26 @@ impl Journal for JournalHandle {
         )
     }
 
+    fn accept_and_begin(
+        &self,
+        accept: AcceptInbound,
+        run: NewRun,
+        epoch: u64,
+    ) -> impl Future<Output = Res<(Accepted, Option<RunStart>)>> + Send {
+        then(
+            "sv.c1.after",
+            self.write(move |c| {
+                let accepted = inbound::accept(c, &accept)?;
+                failpoint::hit("sv.c1.mid");
+                let Accepted::New { seq } = accepted else { return Ok((accepted, None)) };
+                let run = NewRun { inbound: vec![seq], ..run.clone() };
+                run::create(c, &run)?;
+                let start = run::mark_started(c, run.run_id, epoch, run.created_us)?;
+                Ok((accepted, Some(start)))
+            }),
+        )
+    }
+
     fn enqueue(&self, seq: i64) -> impl Future<Output = Res<()>> + Send {
         self.write(move |c| inbound::enqueue(c, seq))
     }

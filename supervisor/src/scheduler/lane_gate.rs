@@ -1,5 +1,7 @@
 //! Lets runs through the lanes: the driver of the pure rules in `lanes`.
 
+use futures_util::FutureExt;
+
 use super::lanes::{Lanes, Limits, LongWait, Ticket};
 use super::shared::now_ms;
 use std::cell::RefCell;
@@ -57,6 +59,13 @@ impl LaneGate {
         self.grant();
         told.await.ok()?;
         Some(permit)
+    }
+}
+
+impl LaneGate {
+    /// A place, if one is free now.
+    pub fn try_acquire(self: Rc<Self>, session: &str, lane: &str) -> Option<Permit> {
+        self.acquire(session.to_owned(), lane.to_owned()).now_or_never().flatten()
     }
 }
 

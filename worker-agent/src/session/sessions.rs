@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use super::entry::{Body, Header};
 use super::full_disk::wait_for_room;
@@ -14,6 +16,9 @@ use super::transcript::{Transcript, TranscriptError};
 /// put away is read from its beginning at every step of a turn. Each holds a descriptor, a lock and up to 4 MiB (a usual
 /// one far less), so that even all of them full stay below half of what this process may use.
 const OPEN_MAX: usize = 96;
+
+/// How long a turn's facts may be in memory only: many turns share one write.
+const STORE_LAG: Duration = Duration::from_millis(200);
 
 /// A session cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,8 @@ struct Inner {
     store: Mutex<SessionStore>,
     /// Taken after `store` is released: writing waits for the disk, reading does not.
     file: Mutex<StoreFile>,
+    /// A write of the store is due.
+    flushing: AtomicBool,
     /// Least recently used first.
     open: Mutex<Vec<(PathBuf, Arc<Mutex<Transcript>>)>>,
 }
@@ -81,7 +88,8 @@ impl Sessions {
                 tracing::warn!(note, "session store repaired");
             }
             let file = Mutex::new(StoreFile::new(&dir));
-            Ok(Self(Arc::new(Inner { dir, store: Mutex::new(store), file, open: Mutex::new(Vec::new()) })))
+            let (store, open) = (Mutex::new(store), Mutex::new(Vec::new()));
+            Ok(Self(Arc::new(Inner { dir, store, file, flushing: AtomicBool::new(false), open })))
         })
         .await
     }
@@ -115,21 +123,11 @@ impl Sessions {
     ) -> Result<Result<SessionEntry, E>, SessionError> {
         let (inner, key) = (self.0.clone(), key.to_owned());
         let changed = blocking(move || {
-            let (entry, generation) = {
-                let mut store = locked(&inner.store);
-                let before = store.get(&key);
-                let mut entry = before.clone().unwrap_or_default();
-                if let Err(refusal) = change(&mut entry) {
-                    return Ok(Err(refusal));
-                }
-                if before.as_ref() == Some(&entry) {
-                    return Ok(Ok((entry, None)));
-                }
-                let generation = store.put(&key, entry.clone());
-                (entry, generation)
-            };
-            let written = inner.reach(generation);
-            Ok(Ok((entry, Some((generation, written)))))
+            let changed = inner.change(&key, change);
+            Ok(changed.map(|(entry, generation)| {
+                let written = generation.map(|generation| (generation, inner.reach(generation)));
+                (entry, written)
+            }))
         })
         .await?;
         match changed {
@@ -140,6 +138,44 @@ impl Sessions {
                 Ok(Ok(entry))
             }
         }
+    }
+
+    /// Like [`Self::update`], for what a turn knows of itself (counters, times, titles): readers see it at once, the file
+    /// has it within [`STORE_LAG`]. A kill in between costs these facts of the last turns; transcripts and the
+    /// supervisor's index have them.
+    pub async fn update_soon<E: Send + 'static>(
+        &self,
+        key: &str,
+        change: impl FnOnce(&mut SessionEntry) -> Result<(), E> + Send + 'static,
+    ) -> Result<Result<SessionEntry, E>, SessionError> {
+        let (inner, key) = (self.0.clone(), key.to_owned());
+        let changed = blocking(move || Ok(inner.change(&key, change))).await?;
+        Ok(changed.map(|(entry, generation)| {
+            if generation.is_some() && !self.0.flushing.swap(true, Ordering::AcqRel) {
+                // Holds nothing open: an agent that is gone has flushed.
+                let sessions = Arc::downgrade(&self.0);
+                tokio::spawn(async move {
+                    tokio::time::sleep(STORE_LAG).await;
+                    let Some(sessions) = sessions.upgrade().map(Self) else { return };
+                    sessions.0.flushing.store(false, Ordering::Release);
+                    if let Err(error) = sessions.flush().await {
+                        tracing::error!(%error, "the session store is behind");
+                    }
+                });
+            }
+            entry
+        }))
+    }
+
+    /// Writes what is only in memory.
+    pub async fn flush(&self) -> Result<(), SessionError> {
+        let inner = self.0.clone();
+        let (generation, written) = blocking(move || {
+            let generation = locked(&inner.store).generation();
+            Ok((generation, inner.reach(generation)))
+        })
+        .await?;
+        self.settled(generation, written).await
     }
 
     /// What a full disk refused is written as soon as there is room.
@@ -240,6 +276,20 @@ impl Sessions {
 }
 
 impl Inner {
+    /// Changes an entry in memory; gives it with the store's new generation, if it is another than before.
+    fn change<E>(
+        &self,
+        key: &str,
+        change: impl FnOnce(&mut SessionEntry) -> Result<(), E>,
+    ) -> Result<(SessionEntry, Option<u64>), E> {
+        let mut store = locked(&self.store);
+        let before = store.get(key);
+        let mut entry = before.clone().unwrap_or_default();
+        change(&mut entry)?;
+        let generation = (before.as_ref() != Some(&entry)).then(|| store.put(key, entry.clone()));
+        Ok((entry, generation))
+    }
+
     /// Waits until the file holds this generation of the store.
     fn reach(&self, generation: u64) -> Result<(), StoreError> {
         let mut file = locked(&self.file);
@@ -275,6 +325,18 @@ impl Log {
             Ok(work(&mut transcript)?)
         })
         .await
+    }
+
+    /// The same, repeated from its beginning when the disk had no room.
+    pub async fn with_room(
+        &self,
+        work: impl Fn(&mut Transcript) -> Result<(), TranscriptError> + Clone + Send + 'static,
+    ) -> Result<(), SessionError> {
+        let attempt = || {
+            let (log, work) = (self.clone(), work.clone());
+            async move { log.with(move |transcript| work(transcript)).await }
+        };
+        wait_for_room(attempt().await, attempt).await
     }
 
     /// Appends entries in one go; returns their ids.

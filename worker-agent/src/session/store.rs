@@ -132,6 +132,11 @@ impl SessionStore {
         Some((SessionEntry(entry), self.generation))
     }
 
+    /// Of the newest change.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// What a file of this generation holds.
     pub fn image(&self) -> (Vec<u8>, u64) {
         (serde_json::to_vec_pretty(&self.entries).unwrap_or_default(), self.generation)

@@ -65,15 +65,17 @@ pub async fn begin(agent: &Agent, active: &Active, spec: &RunSpec) -> Result<Beg
     events.extend(agent.take_notices(key));
     let message = user_message(active, spec, words.as_deref(), &events, entry.bool("abortedLastRun")).await;
     let start = turn_start(spec, started_ms, &spec.inputs);
-    log.with(move |transcript| {
+    // Not synced: after a power cut the journal starts this run anew, and only the model's tokens are spent twice. What
+    // may not be repeated is synced, with everything before it, when it is written (C4, C5, C7).
+    log.with_room(move |transcript| {
         // A question that no run answers any more stays in the file, outside of the branch.
         if let Some(parent) = resume::orphan_parent(&transcript.branch()) {
             transcript.branch_from(parent);
         }
         let now = now_ms();
-        transcript.append(Body::Message { message }, now)?;
-        transcript.append(start, now)?;
-        transcript.sync()
+        transcript.append(Body::Message { message: message.clone() }, now)?;
+        transcript.append(start.clone(), now)?;
+        Ok(())
     })
     .await?;
     proto::runtime::failpoint::hit("ag.c3.after");

@@ -50,15 +50,10 @@ pub async fn finish(mut run: Run, end: End) -> Result<RunFinal, SessionError> {
         session: None,
         message_id: heard.last_id.clone(),
     };
-    let titles = final_record(&run, &done).await?;
-    // The record is written; it reaches the disk together with the session row. Which of the two a power cut spares does
-    // not matter: without the record the run goes on at the next start, and sets the row again.
-    let record_synced = async {
-        run.log.with(|transcript| transcript.sync()).await?;
-        failpoint::hit("ag.c7.after");
-        Ok(())
-    };
-    let ((), entry) = tokio::try_join!(record_synced, updated_entry(&run, end, titles))?;
+    let titles = run.log.with(|transcript| Ok(titles(&transcript.branch()))).await?;
+    final_record(&run, &done).await?;
+    failpoint::hit("ag.c7.after");
+    let entry = updated_entry(&run, end, titles).await?;
     let row = row(&run.active.setup.agent_id, &run.spec.session_key, &entry);
     run.agent.session_changed(row.clone(), "turn").await;
     done.session = Some(row);
@@ -195,19 +190,15 @@ fn meta(run: &Run, ended_ms: i64) -> Value {
     })
 }
 
-/// C7, not yet durable. Returns title and last message of the conversation, for lists.
-async fn final_record(run: &Run, done: &RunFinal) -> Result<(Option<String>, Option<String>), SessionError> {
+/// C7.
+async fn final_record(run: &Run, done: &RunFinal) -> Result<(), SessionError> {
     let record = TurnFinal {
         run_id: run.spec.run_id.to_string(),
         attempt: run.spec.attempt,
         body: serde_json::to_value(done).unwrap_or_default(),
     };
-    run.log
-        .with(move |transcript| {
-            transcript.append(Body::custom(TURN_FINAL, json!(record)), now_ms())?;
-            Ok(titles(&transcript.branch()))
-        })
-        .await
+    run.log.commit(vec![Body::custom(TURN_FINAL, json!(record))], Durability::Synced).await?;
+    Ok(())
 }
 
 /// First words of the conversation and its last visible message.
@@ -262,7 +253,8 @@ async fn updated_entry(
         }
         Ok(())
     };
-    let changed = run.agent.sessions.update(&run.spec.session_key, change).await?;
+    // Nothing here names a transcript: the disk may have it a moment later.
+    let changed = run.agent.sessions.update_soon(&run.spec.session_key, change).await?;
     let Ok(entry) = changed;
     Ok(entry)
 }

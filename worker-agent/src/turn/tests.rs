@@ -34,6 +34,7 @@ async fn a_plain_turn() {
         (&entry["model"], &entry["totalTokens"], &entry["systemSent"]),
         (&json!("one"), &json!(10), &json!(true))
     );
+    rig.agent.sessions.flush().await.unwrap();
     let stored = std::fs::read_to_string(rig.agent.sessions.store_path()).unwrap();
     assert!(stored.contains("systemPromptReport"));
 }

@@ -6,6 +6,7 @@ use crate::journal::run::state::{Verdict, verdict};
 pub async fn all<S: Store>(make: &impl Fn() -> S) {
     a_message_is_accepted_once(make()).await;
     the_rpc_key_alone_decides(make()).await;
+    a_message_may_start_its_run_at_once(make()).await;
     a_run_claims_and_ends_with_everything_at_once(make()).await;
     one_run_per_session_is_started(make()).await;
     a_cancelled_run_gives_its_messages_back(make()).await;
@@ -41,6 +42,28 @@ async fn a_message_is_accepted_once<S: Store>(store: S) {
     journal.accept_inbound(blocked.clone()).await.unwrap();
     assert!(matches!(journal.accept_inbound(blocked).await.unwrap(), Accepted::Duplicate(_)));
     assert_eq!(journal.open_inbound(None).await.unwrap().len(), 2, "suppressed ones do not wait");
+}
+
+async fn a_message_may_start_its_run_at_once<S: Store>(store: S) {
+    let journal = store.open().await;
+    let (new, run) = (message("1", "s"), new_run(1, "s", &[]));
+    let (accepted, start) = journal.accept_and_begin(new.clone(), run, 7).await.unwrap();
+    let Accepted::New { seq } = accepted else { panic!("new") };
+    assert_eq!(start.map(|start| start.attempt), Some(1));
+    store.crash(journal).await;
+
+    let journal = store.open().await;
+    let recovered = journal.recover(NOW).await.unwrap();
+    assert_eq!(recovered.interrupted.iter().map(|run| run.run_id).collect::<Vec<_>>(), [id(1)]);
+    assert_eq!(journal.inbound_of_run(id(1)).await.unwrap()[0].seq, seq);
+    let again = journal.accept_and_begin(new, new_run(2, "s", &[]), 7).await.unwrap();
+    assert!(matches!(again, (Accepted::Duplicate(_), None)), "{again:?}");
+    // A session that is busy after all: neither the message nor the run is there.
+    journal.begin_run(new_run(3, "t", &[]), 7).await.unwrap();
+    let busy = journal.accept_and_begin(message("2", "t"), new_run(4, "t", &[]), 7).await.unwrap_err();
+    assert!(matches!(busy, JournalError::SessionBusy { .. }), "{busy}");
+    assert!(journal.open_inbound(Some("t".into())).await.unwrap().is_empty());
+    assert!(journal.run(id(4)).await.unwrap().is_none());
 }
 
 async fn the_rpc_key_alone_decides<S: Store>(store: S) {

@@ -2,7 +2,8 @@
 
 use super::Session;
 use crate::journal::{
-    AcceptInbound, Accepted, DedupeClaim, DedupeRow, Disposition, InboundRow, Journal, NewInbound, RunRow,
+    AcceptInbound, Accepted, DedupeClaim, DedupeRow, Disposition, InboundRow, Journal, JournalError,
+    NewInbound, RunRow,
 };
 use crate::scheduler::outcome::stored_outcome;
 use crate::scheduler::pending::{Grouping, Pending};
@@ -45,7 +46,24 @@ impl Session {
                 now_us,
             }),
         };
-        match self.shared.journal.accept_inbound(accept).await {
+        let accepted = match self.at_once(&turn) {
+            Some((active, epoch)) => {
+                let run = self.new_run(&active);
+                let accepted = self.shared.journal.accept_and_begin(accept.clone(), run, epoch).await;
+                match accepted {
+                    Ok((Accepted::New { seq }, Some(start))) => {
+                        let answer = self.answer(&request.idempotency_key, SubmitStatus::Started);
+                        self.begun(active, seq, start).await;
+                        return Ok(answer);
+                    }
+                    // Its last run is not closed yet: this one waits for it.
+                    Err(JournalError::SessionBusy { .. }) => self.shared.journal.accept_inbound(accept).await,
+                    other => other.map(|(accepted, _)| accepted),
+                }
+            }
+            None => self.shared.journal.accept_inbound(accept).await,
+        };
+        match accepted {
             Ok(Accepted::New { seq }) => Ok(self.accepted(seq, turn, &request).await),
             Ok(Accepted::Replayed(row)) => self.replayed(&request.idempotency_key, row).await,
             Ok(Accepted::Duplicate(row)) => Ok(self.known(&row.client_run_id.unwrap_or_default())),
@@ -54,17 +72,20 @@ impl Session {
     }
 
     async fn accepted(&mut self, seq: i64, turn: StoredTurn, request: &TurnRequest) -> Submitted {
-        let run_id = request.idempotency_key.clone();
-        let progress = self.shared.runs.borrow_mut().open(&run_id, &self.key);
+        let progress = self.shared.runs.borrow_mut().open(&request.idempotency_key, &self.key);
         let grouping =
             if request.origin.kind == OriginKind::Chat { Grouping::ByMode } else { Grouping::Alone };
         let busy = !self.is_idle();
-        let follower = progress.subscribe();
         let waited = busy && grouping == Grouping::ByMode;
         let status = if busy { SubmitStatus::Queued } else { SubmitStatus::Started };
-        let answer = Submitted { run_id, status, accepted_ms: self.shared.now_ms(), progress: follower };
+        let answer = self.answer(&request.idempotency_key, status);
         self.push(Pending { seq, turn, waited, progress: Some(progress) }, grouping).await;
         answer
+    }
+
+    fn answer(&self, run_id: &str, status: SubmitStatus) -> Submitted {
+        let progress = self.shared.runs.borrow_mut().open(run_id, &self.key).subscribe();
+        Submitted { run_id: run_id.to_owned(), status, accepted_ms: self.shared.now_ms(), progress }
     }
 
     pub(super) fn publisher(&self, run_id: &str) -> Publisher {
@@ -102,10 +123,11 @@ impl Session {
     }
 
     fn known(&self, key: &str) -> Submitted {
-        let progress = self.shared.runs.borrow_mut().open(key, &self.key).subscribe();
-        let done = progress.borrow().outcome.is_some();
-        let status = if done { SubmitStatus::Done } else { SubmitStatus::InFlight };
-        Submitted { run_id: key.to_owned(), status, accepted_ms: self.shared.now_ms(), progress }
+        let mut answer = self.answer(key, SubmitStatus::InFlight);
+        if answer.progress.borrow().outcome.is_some() {
+            answer.status = SubmitStatus::Done;
+        }
+        answer
     }
 
     /// A message of a network, whose C1 is committed.

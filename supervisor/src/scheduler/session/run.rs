@@ -8,7 +8,7 @@ use crate::scheduler::lane_gate::Permit;
 use crate::scheduler::outcome;
 use crate::scheduler::pending::Pending;
 use crate::scheduler::queue;
-use crate::scheduler::stored::{Attempt, StoredRun};
+use crate::scheduler::stored::{Attempt, StoredRun, StoredTurn};
 use crate::scheduler::{Aborted, Refusal};
 use crate::worker::EnsureError;
 use proto::wire::agent::AgentToSup;
@@ -106,10 +106,33 @@ impl Session {
         }
     }
 
-    /// C2.
-    async fn claim(&mut self) {
-        let Some(active) = &mut self.active else { return };
-        let new = NewRun {
+    /// A run for a message that finds its session idle, a place in its lane free and the worker up: such a message is
+    /// accepted, claimed and started in one commit. With the worker's epoch.
+    pub(super) fn at_once(&self, turn: &StoredTurn) -> Option<(Active, u64)> {
+        let quiet =
+            self.is_idle() && self.lane.is_none() && self.retry_at.is_none() && !self.shared.draining();
+        if !quiet || turn.client_run_id.is_empty() {
+            return None;
+        }
+        let epoch = self.shared.workers.ready_epoch(&self.worker())?;
+        let lane = if turn.lane.is_empty() { "main" } else { &turn.lane };
+        let permit = self.shared.lanes.clone().try_acquire(&self.key, lane)?;
+        let pending = Pending { seq: 0, turn: turn.clone(), waited: false, progress: None };
+        let spec = self.spec(&turn.client_run_id, &[pending], None);
+        Some((self.activate(Id::now(), spec, permit), epoch))
+    }
+
+    /// The commit of [`Self::at_once`] is done.
+    pub(super) async fn begun(&mut self, mut active: Active, seq: i64, start: RunStart) {
+        active.seqs = vec![seq];
+        active.phase = Phase::Starting;
+        self.active = Some(active);
+        proto::runtime::failpoint::hit("sv.c2.after");
+        self.send_start(start).await;
+    }
+
+    pub(super) fn new_run(&self, active: &Active) -> NewRun {
+        NewRun {
             run_id: active.run_id,
             client_run_id: active.spec.client_run_id.clone(),
             session_key: self.key.to_string(),
@@ -120,7 +143,13 @@ impl Session {
             deadline_us: None,
             spec: active.spec.encode(),
             inbound: active.seqs.clone(),
-        };
+        }
+    }
+
+    /// C2.
+    async fn claim(&mut self) {
+        let Some(new) = self.active.as_ref().map(|active| self.new_run(active)) else { return };
+        let Some(active) = &mut self.active else { return };
         proto::runtime::failpoint::hit("sv.c2.before");
         let worker = WorkerId::agent(&self.agent_id);
         // With a worker that is up, claim and start share a commit: one sync less before the model is asked.
