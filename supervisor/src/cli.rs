@@ -99,7 +99,7 @@ impl Cli {
     /// Runs the command; the error is printed by `main`.
     pub fn run(self) -> Result<u8, Failure> {
         if self.version {
-            println!("{}", env!("CARGO_PKG_VERSION"));
+            output::line(env!("CARGO_PKG_VERSION"))?;
             return Ok(crate::exit_code::OK);
         }
         let invocation = Invocation::new(self.global)?;

@@ -14,6 +14,7 @@ mod provision;
 mod pump;
 pub mod restart;
 mod sd_notify;
+mod sentinel;
 pub mod start;
 mod stop;
 

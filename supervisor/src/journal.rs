@@ -64,12 +64,12 @@ pub trait Journal: Clone + Send + Sync + 'static {
 
     /// C1. After `Ok` the network may be acknowledged, whatever the variant says.
     fn accept_inbound(&self, accept: AcceptInbound) -> impl Future<Output = Res<Accepted>> + Send;
-    /// C1, C2 and the first start in one commit, for a message whose session is idle and whose worker is up. `run.inbound` is
-    /// filled in. No start when the message is not new.
+    /// C1, C2 and the first start in one commit, for a message whose session is idle and whose worker is up. `run` makes the
+    /// run of the message's number. No start when the message is not new.
     fn accept_and_begin(
         &self,
         accept: AcceptInbound,
-        run: NewRun,
+        run: impl Fn(i64) -> NewRun + Send + 'static,
         epoch: u64,
     ) -> impl Future<Output = Res<(Accepted, Option<RunStart>)>> + Send;
     /// `Received` → `Queued`.

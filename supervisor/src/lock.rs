@@ -50,7 +50,9 @@ pub fn owner_hint(pid: Option<u32>, port: Option<u16>) -> String {
     match (pid, port) {
         (Some(pid), Some(port)) => format!(" (another gateway instance: pid {pid}, port {port}; EADDRINUSE)"),
         (Some(pid), None) => format!(" (another gateway instance: pid {pid}; EADDRINUSE)"),
-        _ => String::new(),
+        // A gateway hides from other processes of its user, so that its pid may be unknown.
+        (None, Some(port)) => format!(" (another gateway instance: port {port}; EADDRINUSE)"),
+        (None, None) => String::new(),
     }
 }
 

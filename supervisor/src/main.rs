@@ -21,13 +21,17 @@ mod takeover;
 mod worker;
 
 use clap::Parser;
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match cli::Cli::parse().run() {
         Ok(code) => code.into(),
         Err(failure) => {
-            eprintln!("{failure}");
+            // A standard error that is closed is no reason to panic.
+            if !failure.message.is_empty() {
+                let _closed = writeln!(std::io::stderr(), "{failure}");
+            }
             failure.code.into()
         }
     }

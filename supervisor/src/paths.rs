@@ -85,7 +85,14 @@ impl Paths {
     /// As [`Paths::resolve`].
     pub fn of_process(env: &Environment, flags: &ProfileFlags) -> Result<Self, ProfileError> {
         let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        Self::resolve(env, flags, &cwd, Path::exists)
+        let mut env = env.clone();
+        // A service manager may give no HOME; the account's entry still has one.
+        if env.get("USERPROFILE").is_none()
+            && let Some(home) = std::env::home_dir().as_deref().and_then(Path::to_str)
+        {
+            env.add_missing("HOME", home);
+        }
+        Self::resolve(&env, flags, &cwd, Path::exists)
     }
 
     /// `~` and relative paths made absolute. Relative ones are taken from the configuration file's directory, so

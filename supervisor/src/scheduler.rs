@@ -22,6 +22,7 @@ pub use lane_gate::LaneGate;
 
 use proto::wire::agent::{Origin, RunError, RunInput, RunOverrides, RunStatus, Target, Usage};
 use serde_json::Value;
+use shared::Pace;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -166,7 +167,7 @@ pub enum Command {
     },
     /// The outbox of this account (`<channel>:<account>`) has new rows.
     Deliver(String),
-    Drain(bool),
+    Pace(Pace, oneshot::Sender<()>),
 }
 
 /// Handle of the scheduler. Cheap to clone; every verb is bounded.
@@ -245,9 +246,21 @@ impl Scheduler {
         let _busy = self.commands.try_send(Command::Deliver(account.to_owned()));
     }
 
-    /// Stops (or resumes) taking new work.
-    pub async fn drain(&self, on: bool) {
+    /// Begins nothing new; what is under way goes on.
+    pub async fn drain(&self) {
+        self.slow_down(Pace::Draining).await;
+    }
+
+    /// Begins nothing at all: the workers are about to be stopped. At the return the core knows.
+    pub async fn stop(&self) {
+        self.slow_down(Pace::Stopping).await;
+    }
+
+    async fn slow_down(&self, pace: Pace) {
+        let (reply, told) = oneshot::channel();
         // A core that is gone takes no new work either.
-        let _gone = self.commands.send(Command::Drain(on)).await;
+        if self.commands.send(Command::Pace(pace, reply)).await.is_ok() {
+            let _gone = told.await;
+        }
     }
 }

@@ -10,6 +10,7 @@ const { Conversation, groupsOf, textOf } = await load("conversation.js");
 const { RequestError, backoffMs, refusalKind } = await load("gateway.js");
 const { devicePayload } = await load("identity.js");
 const { takeFromAddress } = await load("store.js");
+const { isShown, restored } = await load("outbox.js");
 const { ageText, memoryText, problemsOf, toneOf } = await load("workers.js");
 const { titleOf } = await load("sessions.js");
 const { toolSummary } = await load("transcript.js");
@@ -152,6 +153,32 @@ test("a message on its way stands before its answer and only once", () => {
   assert.deepEqual(conversation.groups(out).map((g) => g.key), ["user:r0", "run:r0", "user:r1", "run:r1"]);
 });
 
+test("an end that is heard before the answer to its message begins nothing", () => {
+  const conversation = new Conversation("k");
+  conversation.begin("first", 1);
+  assert.equal(conversation.onChat({ runId: "queued", state: "final", seq: 0 }), "final");
+  conversation.begin("queued", 2);
+  assert.deepEqual(conversation.active.map((run) => run.id), ["first"]);
+  for (let n = 0; n < 1000; n += 1) conversation.onChat({ runId: `q${n}`, state: "final", seq: 0 });
+  assert.ok(conversation.silent.size <= 64, "what is remembered has a bound");
+});
+
+test("a message waits for the history to show it, and not for one that only looks like it", () => {
+  const history = groupsOf([user("r1", "a long question", 1000), user("merged", "[Queued]\n\nq", 9000)]);
+  const own = new Set(["r1", "r2"]);
+  assert.equal(isShown({ id: "r1", at: 1000, text: "a long question" }, history, own), true);
+  assert.equal(isShown({ id: "r2", at: 1000, text: "question" }, history, own), false);
+  assert.equal(isShown({ id: "r2", at: 1000, text: "q" }, history, own), true);
+  assert.equal(isShown({ id: "r2", at: 900_000, text: "q" }, history, own), false);
+  assert.equal(isShown({ id: "r2", at: 1000, text: "long" }, history, new Set()), false);
+});
+
+test("a reload sends again what was not taken and keeps what waits", () => {
+  const kept = ["unsent", "sending", "failed", "taken", "queued", undefined].map((state, n) => ({ id: `${n}`, sessionKey: "k", text: "t", at: 1000, state }));
+  assert.deepEqual(restored(kept, 2000).map((m) => m.state), ["unsent", "unsent", "unsent", "taken", "queued", "unsent"]);
+  assert.deepEqual(restored(kept, 8e6).map((m) => m.id), ["0", "1", "2", "5"]);
+});
+
 test("texts of contents", () => {
   assert.equal(textOf("a"), "a");
   assert.equal(textOf([t("a"), { type: "image" }, t("b")]), "a\n\nb");
@@ -208,6 +235,9 @@ test("titles and summaries", () => {
   assert.equal(titleOf({ key: "agent:main:main" }, "agent:main:main"), "Main");
   assert.equal(titleOf({ key: "agent:main:telegram:direct:7" }, "agent:main:main"), "telegram:direct:7");
   assert.equal(titleOf({ key: "agent:main:x", label: "a\n b" }, ""), "a b");
+  assert.equal(titleOf({ key: "agent:main:main", derivedTitle: "hello" }, "agent:main:main"), "Main");
+  assert.equal(titleOf({ key: "agent:main:web-12", sessionId: "abcdef", derivedTitle: "first words" }, ""), "first words");
+  assert.equal(titleOf({ key: "agent:main:web-12", sessionId: "abcdef", derivedTitle: "abc" }, ""), "Chat 12");
   assert.equal(toolSummary({ command: "ls\n-la" }), "ls");
   assert.equal(toolSummary({ limit: 3, where: "there" }), "there");
 });

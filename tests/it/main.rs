@@ -1,5 +1,7 @@
 //! What the gateway does, through its real processes and sockets. One file per subject.
 
+mod acceptance;
+mod agent;
 mod agent_worker;
 mod channel_worker;
 mod chat;
@@ -8,6 +10,7 @@ mod config;
 mod faults;
 mod instances;
 mod logs;
+mod page;
 mod recovery;
 mod sessions;
 mod setup;

@@ -238,6 +238,16 @@ impl TestGateway {
         nix::sys::signal::kill(pid, signal).expect("our own child");
     }
 
+    pub fn signal_and_wait(&mut self, signal: nix::sys::signal::Signal) -> ExitStatus {
+        self.signal(signal);
+        self.wait_exit()
+    }
+
+    /// The next start has this variable no more.
+    pub fn forget_env(&mut self, name: &str) {
+        self.env.retain(|(known, _)| known != name);
+    }
+
     pub fn wait_exit(&mut self) -> ExitStatus {
         wait::until_blocking("gateway exits", || self.child.try_wait().expect("our own child"))
     }

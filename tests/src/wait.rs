@@ -18,6 +18,11 @@ pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> 
     }
 }
 
+/// One pause between two looks, for loops that do more than look.
+pub async fn step() {
+    tokio::time::sleep(STEP).await;
+}
+
 /// The same for threads.
 pub fn until_blocking<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;

@@ -92,7 +92,7 @@ fn start() -> Result<(), WorkerError> {
     let started = worker_start::begin(WorkerKind::Agent, hooks)?;
     let spawner = Spawner::start(PathBuf::from("/proc/self/exe"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_keep_alive(BLOCKING_IDLE)
         .enable_all()

@@ -262,7 +262,7 @@ pub enum DeltaKind {
 pub struct RunEvent {
     pub run_id: Id,
     pub attempt: u32,
-    /// `lifecycle`, `tool`, `compaction`, `usage`.
+    /// `lifecycle`, `tool`, `compaction`, `usage`; `discard` (`{message}`: its text so far is void) goes no further.
     pub stream: String,
     /// JSON object.
     pub data_json: String,

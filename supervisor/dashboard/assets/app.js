@@ -16,6 +16,8 @@ const HISTORY_MAX = 1000;
 const HISTORY_WAIT_MS = 120;
 const ANNOUNCED_CHARS_MAX = 1200;
 const TEXTAREA_PX_MAX = 240;
+/** A connection that is back within this time was not worth a word. */
+const AWAY_MS = 1200;
 const TRIES = ["What can you do?", "run: uname -a", "read README.md"];
 
 const find = (id) => document.getElementById(id);
@@ -86,21 +88,36 @@ class Page {
 
   // --- connection
 
-  onState({ state, error, kind, inMs, code, reason }) {
+  onState({ state, error, kind, inMs, reason }) {
     const texts = { connecting: "Connecting", connected: "Connected", pairing: "Waits for approval", refused: "Not connected" };
-    const waiting = code === 1012 ? "Restarting" : "Reconnecting";
+    const waiting = this.ending === "restart" ? "Restarting" : "Reconnecting";
     setText(el.connection_text, texts[state] ?? waiting);
     el.connection.dataset.state = state;
     el.connection.title = [error?.message ?? reason, inMs > 1000 && `next try in ${Math.round(inMs / 1000)} s; press to try now`]
       .filter(Boolean).join("\n") || "Connection to the gateway";
-    if (state !== "connected") this.strip.stop();
-    if (state === "connected") this.signIn.close();
+    if (state === "connected") this.arrived();
+    else this.strip.stop();
+    if (state === "waiting") this.awayTimer ??= setTimeout(() => this.strip.away(awayText(this.ending)), AWAY_MS);
     if (state === "pairing") this.explainPairing(error);
     if (state === "refused") this.onRefused(error, kind);
     this.buttons();
   }
 
+  arrived() {
+    clearTimeout(this.awayTimer);
+    this.awayTimer = this.ending = undefined;
+    this.signIn.close();
+  }
+
+  /** The gateway announced its end; the lost connection follows. */
+  onShutdown({ restartExpectedMs }) {
+    this.ending = restartExpectedMs ? "restart" : "stop";
+    setText(el.connection_text, restartExpectedMs ? "Restarting" : "Stopping");
+  }
+
   onRefused(error, kind) {
+    clearTimeout(this.awayTimer);
+    this.awayTimer = undefined;
     const code = error.details?.code;
     if (code === "AUTH_TOKEN_MISMATCH" || code === "AUTH_PASSWORD_MISMATCH") store.token = undefined;
     if (code === "AUTH_DEVICE_TOKEN_MISMATCH") {
@@ -231,13 +248,22 @@ class Page {
 
   onEvent({ event, payload }) {
     if (event === "health") this.strip.onHealth(payload);
-    else if (event === "sessions.changed") this.picker.refresh();
-    else if (event === "shutdown") setText(el.connection_text, payload.restartExpectedMs ? "Restarting" : "Stopping");
+    else if (event === "sessions.changed") this.onSessionChanged(payload);
+    else if (event === "shutdown") this.onShutdown(payload);
     else if (event === "session.message" && this.isCurrent(payload) && !this.conversation.active.length) this.readHistory();
     else if (event === "agent" && this.isCurrent(payload)) {
+      // A run that was not begun here answers a message that was not written here: read it.
+      if (!this.conversation.runs.has(payload.runId) && !this.outbox.has(payload.runId)) this.readHistory();
       this.conversation.onAgent(payload);
       this.redraw();
     } else if (event === "chat" && this.isCurrent(payload)) this.onChat(payload);
+  }
+
+  onSessionChanged(payload) {
+    this.picker.refresh();
+    if (!this.isCurrent(payload) || payload.reason === "turn") return;
+    // Reset, compacted or deleted, here or by somebody else: the history is another one.
+    this.readHistory();
   }
 
   isCurrent(payload) {
@@ -353,6 +379,11 @@ class Page {
     }, text));
     return [h("h2", {}, "What shall we do?"), h("p", {}, "The agent can answer, read and change files, and run commands in its workspace."), h("div", { class: "tries" }, tries)];
   }
+}
+
+function awayText(ending) {
+  const why = { stop: "The gateway was stopped.", restart: "The gateway is restarting." }[ending] ?? "The gateway does not answer.";
+  return `${why} This page connects again by itself and then sends what you write now.`;
 }
 
 /** The socket lives where the page lives. */

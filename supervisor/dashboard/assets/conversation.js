@@ -7,6 +7,8 @@
 
 /** Runs of one session that are remembered while they are not yet in the history. */
 const RUNS_MAX = 64;
+/** Ended runs without a text of which the answer to `chat.send` may still be on its way. */
+const SILENT_MAX = 64;
 
 /** Text of a message's or a tool result's content. */
 export function textOf(content) {
@@ -101,6 +103,7 @@ export class Conversation {
     this.history = [];
     this.loaded = false;
     this.runs = new Map();
+    this.silent = new Set();
     this.hasEarlier = false;
   }
 
@@ -120,9 +123,9 @@ export class Conversation {
     for (const [id, run] of this.runs) if (!run.done) this.runs.delete(id);
   }
 
-  /** The gateway took a message: its run begins. */
+  /** The gateway took a message: its run begins, unless its end was heard first. */
   begin(runId, ts) {
-    this.run(runId, ts);
+    if (!this.silent.has(runId)) this.run(runId, ts);
   }
 
   get active() {
@@ -164,6 +167,8 @@ export class Conversation {
     if (state === "final" && !text && !known?.parts.length) {
       // Silent, or waiting behind another run and told of under another id.
       this.runs.delete(runId);
+      this.silent.add(runId);
+      if (this.silent.size > SILENT_MAX) this.silent.delete(this.silent.values().next().value);
       return state;
     }
     const run = this.run(runId, message?.timestamp);

@@ -5,6 +5,9 @@ import { newId } from "./store.js";
 
 const LISTED_MAX = 60;
 const TITLE_CHARS_MAX = 48;
+/** Changes come in small groups. */
+const READ_WAIT_MS = 150;
+const READ_EVERY_MS = 700;
 
 /** The agent of a key `agent:<id>:…`. */
 export function agentOf(key) {
@@ -16,12 +19,16 @@ export function newSessionKey(agentId) {
   return `agent:${agentId}:web-${newId().slice(0, 8)}`;
 }
 
-/** What a session is called in the list. */
+/** What a session is called in the list: by people, else a chat of this page by its first words, others by their key. */
 export function titleOf(row, mainKey) {
-  const own = row.label || row.displayName || row.derivedTitle || row.autoLabel || row.subject;
+  const own = row.label || row.displayName || row.autoLabel || row.subject;
   const rest = row.key.replace(/^agent:[^:]+:/, "");
   let title = own || (row.key === mainKey ? "Main" : rest);
-  if (!own && rest.startsWith("web-")) title = row.lastMessagePreview || `Chat ${rest.slice(4)}`;
+  if (!own && rest.startsWith("web-")) {
+    // Without words yet the gateway tells the start of the session's id.
+    const words = row.sessionId?.startsWith(row.derivedTitle) ? undefined : row.derivedTitle;
+    title = words || `Chat ${rest.slice(4)}`;
+  }
   title = title.replace(/\s+/g, " ").trim();
   return title.length > TITLE_CHARS_MAX ? `${title.slice(0, TITLE_CHARS_MAX - 1)}…` : title;
 }
@@ -45,14 +52,19 @@ export class SessionPicker {
     return this.rows.find((row) => row.key === key);
   }
 
+  /** Read the list soon; however often others change it, it is read in bounded time and at a bounded pace. */
   refresh() {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => void this.load(), 150);
+    const rest = (this.readAt ?? 0) + READ_EVERY_MS - Date.now();
+    this.timer ??= setTimeout(() => void this.load(), Math.min(Math.max(rest, READ_WAIT_MS), READ_EVERY_MS));
   }
 
   async load() {
+    this.timer = undefined;
+    this.readAt = Date.now();
     try {
-      const answer = await this.gateway.request("sessions.list", { includeGlobal: true, includeUnknown: false, limit: LISTED_MAX });
+      const answer = await this.gateway.request("sessions.list", {
+        includeGlobal: true, includeUnknown: false, includeDerivedTitles: true, limit: LISTED_MAX,
+      });
       this.rows = (answer?.sessions ?? []).filter((row) => typeof row?.key === "string");
       this.draw();
       this.onloaded?.();

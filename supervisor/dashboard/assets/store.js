@@ -51,7 +51,7 @@ export const store = {
     write("tab", "session", value);
     write("browser", "session", value);
   },
-  /** Messages whose acceptance was not seen yet: `[{id, sessionKey, text, at}]`. */
+  /** Messages that no history showed yet: `[{id, sessionKey, text, at, state}]`. */
   get unsent() {
     const list = readJson("tab", "unsent");
     return Array.isArray(list) ? list.filter((m) => typeof m?.id === "string" && typeof m.text === "string") : [];

@@ -97,12 +97,21 @@ export class WorkerStrip {
     this.health = hello.snapshot?.health;
     this.info = undefined;
     this.version = hello.server?.version;
+    this.box.classList.remove("stale");
+    this.showBanner("", []);
     this.plan(0);
   }
 
+  /** Not connected: what is shown is what was heard last. */
   stop() {
     this.on = false;
+    this.box.classList.add("stale");
     clearTimeout(this.timer);
+  }
+
+  /** Say why nothing can be known of the gateway now. */
+  away(text) {
+    if (!this.on) this.showBanner("No connection", [text]);
   }
 
   onHealth(health) {
@@ -124,6 +133,7 @@ export class WorkerStrip {
     } catch (error) {
       this.missing = /unknown method/.test(error.message);
     }
+    if (!this.on) return;
     this.show();
     this.plan(POLL_MS);
   }
@@ -151,17 +161,15 @@ export class WorkerStrip {
       chip.el.remove();
       this.chips.delete(id);
     }
-    this.showProblems(problemsOf(this));
+    const problems = problemsOf(this);
+    this.showBanner(problems.length > 1 ? `Degraded (${problems.length})` : "Degraded", problems);
   }
 
-  showProblems(problems) {
-    this.banner.hidden = problems.length === 0;
-    const text = problems.join("\n");
+  showBanner(title, lines) {
+    this.banner.hidden = lines.length === 0;
+    const text = [title, ...lines].join("\n");
     if (this.bannerText === text) return;
     this.bannerText = text;
-    this.banner.replaceChildren(
-      h("strong", {}, problems.length === 1 ? "Degraded" : `Degraded (${problems.length})`),
-      h("ul", {}, problems.map((problem) => h("li", {}, problem))),
-    );
+    this.banner.replaceChildren(h("strong", {}, title), h("ul", {}, lines.map((line) => h("li", {}, line))));
   }
 }

@@ -163,6 +163,17 @@ enum Place {
     },
 }
 
+fn lock_failure(error: &lock::LockError) -> Failure {
+    match error {
+        lock::LockError::Io { .. } => Failure::new(format!(
+            "{error}\nThe state directory and its files must belong to the user that runs this."
+        )),
+        _ => Failure::new(format!(
+            "{error}\nIt is starting or stopping, or another command writes: try again."
+        )),
+    }
+}
+
 impl Place {
     fn open(invocation: &Invocation) -> Result<Self, Failure> {
         let disk = disk(invocation);
@@ -172,11 +183,7 @@ impl Place {
                 let state = &invocation.paths.state_dir;
                 lock::create_private_dir(state)
                     .map_err(|error| Failure::new(format!("state directory {}: {error}", state.display())))?;
-                let held = lock::lock_instance(state).map_err(|error| {
-                    Failure::new(format!(
-                        "{error}\nIt is starting or stopping, or another command writes: try again."
-                    ))
-                })?;
+                let held = lock::lock_instance(state).map_err(|error| lock_failure(&error))?;
                 disk.use_workers(WorkerPrograms::find());
                 Ok(Self::Stopped { disk, _lock: held })
             }

@@ -22,7 +22,7 @@ pub struct Args {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct RunArgs {
     /// Port to listen on
-    #[arg(long, global = true, value_name = "n")]
+    #[arg(long, global = true, value_name = "n", allow_hyphen_values = true)]
     port: Option<String>,
     /// Where to listen: loopback, lan, tailnet, auto or custom
     #[arg(long, global = true, value_name = "mode")]

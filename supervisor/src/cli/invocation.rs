@@ -53,9 +53,12 @@ impl Failure {
     pub fn with_code(message: impl Into<String>, code: u8) -> Self {
         Self { message: message.into(), code }
     }
-    /// Standard output is gone.
+    /// Standard output is gone. Says nothing and is no failure when a pipe's reader left.
     #[expect(clippy::needless_pass_by_value, reason = "used as a function value in map_err")]
     pub fn output(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::with_code("", exit_code::OK);
+        }
         Self::new(format!("cannot print: {error}"))
     }
 }

@@ -52,7 +52,9 @@ impl Args {
             }
             first = false;
             params["cursor"] = tail["cursor"].clone();
-            std::thread::sleep(Duration::from_millis(self.interval.max(100)));
+            if !output::wait_while_read(Duration::from_millis(self.interval.max(100))) {
+                return Ok(exit_code::OK);
+            }
         }
     }
 

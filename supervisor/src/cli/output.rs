@@ -6,17 +6,25 @@ use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 use std::io::Write;
 
-/// Prints one JSON document, indented. A closed pipe is not an error: the reader has seen enough.
+/// Prints one JSON document, indented.
 pub fn json(value: &Value) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
     line(&text)
 }
 
-/// Prints one line.
+/// Prints one line. A closed pipe ends the command without a complaint: the reader has seen enough.
 pub fn line(text: &str) -> Result<(), Failure> {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::output(error)),
-        _ => Ok(()),
+    writeln!(std::io::stdout(), "{text}").map_err(Failure::output)
+}
+
+/// Waits, but no longer than somebody reads the output. `false`: nobody does.
+pub fn wait_while_read(pause: std::time::Duration) -> bool {
+    let stdout = std::io::stdout();
+    let mut watched = [rustix::event::PollFd::new(&stdout, rustix::event::PollFlags::empty())];
+    let pause = rustix::event::Timespec::try_from(pause).ok();
+    match rustix::event::poll(&mut watched, pause.as_ref()) {
+        Ok(0) | Err(rustix::io::Errno::INTR) => true,
+        Ok(_) | Err(_) => false,
     }
 }
 

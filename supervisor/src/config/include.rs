@@ -174,7 +174,7 @@ impl Includes {
 fn read_checked(path: &str, resolved: &Path) -> Result<String, IncludeError> {
     let unreadable =
         |_| IncludeError::Read { path: path.to_owned(), resolved: resolved.display().to_string() };
-    let file = std::fs::File::open(resolved).map_err(unreadable)?;
+    let file = super::read::open_at_once(resolved).map_err(unreadable)?;
     let meta = file.metadata().map_err(unreadable)?;
     if !meta.is_file() || meta.nlink() > 1 || meta.len() > FILE_BYTES_MAX {
         return Err(IncludeError::Security(path.to_owned()));

@@ -105,42 +105,95 @@ fn merge_child(mine: &mut Arc<Shape>, theirs: &Arc<Shape>) {
 /// The tree of all keys.
 #[must_use]
 pub fn shapes() -> Shape {
-    let mut root = read(KNOWN);
-    root.merge(&read(OWN));
+    shapes_of(&|_| true)
+}
+
+/// The tree without the insides of sections that nobody asks for: a start needs a few of some forty, and the whole is a
+/// megabyte of small pieces.
+#[must_use]
+pub fn shapes_of(wanted: &dyn Fn(&str) -> bool) -> Shape {
+    let mut root = Groups::of(KNOWN).build("root", wanted);
+    root.merge(&Groups::of(OWN).build("root", wanted));
     root
 }
 
-/// Lines by depth: a stack of shapes that are still open, closed into their parents as the indentation falls.
-fn read(text: &str) -> Shape {
-    let mut groups: BTreeMap<String, Arc<Shape>> = BTreeMap::new();
-    let mut open: Vec<(String, Shape)> = Vec::new();
-    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
-        let depth = line.bytes().take_while(|byte| *byte == b' ').count();
-        close(&mut open, depth, &mut groups);
-        let body = line.trim_start_matches(' ');
-        let (name, types) = body.split_once(' ').unwrap_or((body, ""));
-        if let Some(group) = types.strip_prefix('&') {
-            if let (Some((_, parent)), Some(shape)) = (open.last_mut(), groups.get(group)) {
-                parent.insert(name, Arc::clone(shape));
-            }
-            continue;
-        }
-        let mut shape = Shape::default();
-        shape.add_types(types);
-        open.push((name.to_owned(), shape));
-    }
-    close(&mut open, 0, &mut groups);
-    groups.remove("root").map(Arc::unwrap_or_clone).unwrap_or_default()
+/// A file's groups by name, each built when it is first used.
+struct Groups<'a> {
+    /// Types of the group itself, and the lines below it.
+    lines: BTreeMap<&'a str, (&'a str, Vec<&'a str>)>,
+    built: BTreeMap<&'a str, Arc<Shape>>,
 }
 
-fn close(open: &mut Vec<(String, Shape)>, depth: usize, groups: &mut BTreeMap<String, Arc<Shape>>) {
-    while open.len() > depth {
-        let Some((name, shape)) = open.pop() else { return };
-        match open.last_mut() {
-            Some((_, parent)) => parent.insert(&name, Arc::new(shape)),
-            None => {
-                groups.insert(name.trim_start_matches('&').to_owned(), Arc::new(shape));
+impl<'a> Groups<'a> {
+    fn of(text: &'a str) -> Self {
+        let mut lines: BTreeMap<&str, (&str, Vec<&str>)> = BTreeMap::new();
+        let mut name = "";
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            match line.strip_prefix('&') {
+                Some(group) => {
+                    let (group, types) = group.split_once(' ').unwrap_or((group, ""));
+                    name = group;
+                    lines.insert(group, (types, Vec::new()));
+                }
+                None => lines.entry(name).or_default().1.push(line),
             }
+        }
+        Self { lines, built: BTreeMap::new() }
+    }
+
+    fn group(&mut self, name: &'a str) -> Arc<Shape> {
+        if let Some(built) = self.built.get(name) {
+            return Arc::clone(built);
+        }
+        let shape = Arc::new(self.build(name, &|_| true));
+        self.built.insert(name, Arc::clone(&shape));
+        shape
+    }
+
+    /// Lines by depth: a stack of shapes that are still open, closed into their parents as the indentation falls. Keys of
+    /// the first depth that are not wanted stay without their insides.
+    fn build(&mut self, name: &str, wanted: &dyn Fn(&str) -> bool) -> Shape {
+        let (types, lines) = self.lines.remove(name).unwrap_or_default();
+        let mut root = Shape::default();
+        root.add_types(types);
+        let mut open = vec![(String::new(), root)];
+        let mut skipping = false;
+        for line in lines {
+            let depth = line.bytes().take_while(|byte| *byte == b' ').count();
+            if depth > 1 && skipping {
+                continue;
+            }
+            close(&mut open, depth);
+            let body = line.trim_start_matches(' ');
+            let (key, types) = body.split_once(' ').unwrap_or((body, ""));
+            skipping = depth == 1 && !wanted(key);
+            match types.strip_prefix('&') {
+                Some(group) if !skipping => {
+                    let shape = self.group(group);
+                    if let Some((_, parent)) = open.last_mut() {
+                        parent.insert(key, shape);
+                    }
+                }
+                _ => {
+                    let mut shape = Shape::default();
+                    if !skipping {
+                        shape.add_types(types);
+                    }
+                    open.push((key.to_owned(), shape));
+                }
+            }
+        }
+        close(&mut open, 1);
+        open.pop().map(|(_, root)| root).unwrap_or_default()
+    }
+}
+
+/// Closes what stands at this depth or deeper. The root stands at depth 0.
+fn close(open: &mut Vec<(String, Shape)>, depth: usize) {
+    while open.len() > depth.max(1) {
+        let Some((name, shape)) = open.pop() else { return };
+        if let Some((_, parent)) = open.last_mut() {
+            parent.insert(&name, Arc::new(shape));
         }
     }
 }
@@ -172,5 +225,8 @@ mod tests {
         assert!(at(&root, "channels.telegram.accounts.work.botToken").string, "shared group");
         assert!(at(&root, "plugins.entries.any.config").is_anything());
         assert!(root.child("nope").is_none());
+        let few = shapes_of(&|section| section == "gateway");
+        assert_eq!(few.keys.keys().collect::<Vec<_>>(), root.keys.keys().collect::<Vec<_>>(), "all names");
+        assert_eq!((at(&few, "gateway"), at(&few, "agents")), (at(&root, "gateway"), &Shape::default()));
     }
 }

@@ -5,7 +5,7 @@ use super::check::{Checked, check};
 use super::environment::Environment;
 use super::include::{FILE_BYTES_MAX, Includes};
 use super::issue::Issue;
-use super::known::shapes;
+use super::known::shapes_of;
 use super::substitute::substitute;
 use super::syntax::{Kind, Node, parse};
 use super::{legacy, reach, validate};
@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What the disk holds.
@@ -115,7 +116,7 @@ fn read_text(path: &Path) -> Result<Option<String>, Box<Issue>> {
         }
         Err(Box::new(issue))
     };
-    let file = match std::fs::File::open(path) {
+    let file = match open_regular(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return failed(&error),
@@ -134,6 +135,21 @@ fn read_text(path: &Path) -> Result<Option<String>, Box<Issue>> {
         Ok(text) => Ok(Some(text)),
         Err(_) => Err(Box::new(Issue::new("", "read failed: file is not UTF-8 text"))),
     }
+}
+
+/// Opens for reading and never waits: a named pipe without a writer would hold up the start.
+///
+/// # Errors
+/// As `open`.
+pub fn open_at_once(path: &Path) -> std::io::Result<std::fs::File> {
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// The same, and only a file that can be read again and again.
+fn open_regular(path: &Path) -> std::io::Result<std::fs::File> {
+    let file = open_at_once(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::Error::other("not a regular file")) }
 }
 
 /// Judges a text as if it stood at `path`.
@@ -202,7 +218,8 @@ fn judge_tree(mut tree: Node, out: &mut ConfigFile) {
     let ignored = out.resolved.pointer("/compat/ignoreUnknown").and_then(Value::as_array);
     let ignored: Vec<String> =
         ignored.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-    out.findings.issues.extend(validate::validate(&tree, &shapes(), &files, &ignored));
+    let shapes = shapes_of(&|section| out.resolved.get(section).is_some());
+    out.findings.issues.extend(validate::validate(&tree, &shapes, &files, &ignored));
     if out.is_valid() {
         let found = check(&Checked { root: &tree, value: &out.resolved, files: &files });
         out.findings.issues.extend(found.issues);

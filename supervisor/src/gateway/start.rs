@@ -85,6 +85,8 @@ pub enum End {
 
 /// Runs the gateway until it is told to stop.
 pub fn run(options: Options, process_env: Environment, paths: Paths) -> Result<u8, Refused> {
+    stop::hold_restart_signals();
+    hide_from_own_user();
     let prepared = prepare(options, process_env, paths)?;
     let (log, service) = (prepared.log.clone(), prepared.options.service);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -101,6 +103,13 @@ pub fn run(options: Options, process_env: Environment, paths: Paths) -> Result<u
         Ok(End::Stopped) => Ok(exit_code::OK),
         Ok(End::Restart) => Err(stop::exec_again(service)),
         Err(refusal) => Err(refusal),
+    }
+}
+
+/// The environment may hold secrets, and tools run as the same user: nobody but root may look into this process.
+fn hide_from_own_user() {
+    if let Err(error) = proto::runtime::sys::not_dumpable() {
+        tracing::warn!(%error, "other processes of this user can read this one's memory");
     }
 }
 
@@ -229,6 +238,9 @@ fn lock_workspaces(config: &ConfigHandle, service: bool) -> Result<Vec<Held>, Re
 /// Everything that the runtimes own.
 async fn serve(prepared: Prepared) -> Result<End, Refused> {
     let started = Instant::now();
+    let signals = stop::Signals::receive()
+        .map_err(|error| refused(format!("signals cannot be received: {error}"), exit_code::FAILURE))?;
+    let bounded = tokio::task::spawn_local(stop::bound_start());
     let Prepared { options, paths, config, plan, locks, log, notify, restarted_ms } = prepared;
     let fatal = |error: String| refused(format!("Gateway failed to start: {error}"), exit_code::FAILURE);
     let (journal, recovered) = open_journal(&paths, &options).await.map_err(fatal)?;
@@ -280,13 +292,15 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     config.use_workers(provisioner.programs());
     workers.apply(provisioner.specs());
     resume(&core, recovered).await;
+    tokio::task::spawn_local(super::sentinel::tell(handles.clone()));
     let locks = Rc::new(locks);
     tokio::task::spawn_local(super::housekeeping::run(core, locks.clone()));
     config.mark_good("start", now_ms());
     ready(&handles, &plan, &notify, options.welcome);
     // After ready: what a worker refuses is shown, and costs the start nothing.
     tokio::task::spawn_blocking(move || config.check_active());
-    let end = stop::until_told(&handles).await;
+    bounded.abort();
+    let end = stop::until_told(&handles, signals).await;
     stop::stop(&handles, front, &end, &notify).await;
     drop(settings);
     drop(locks);
@@ -405,7 +419,7 @@ fn build_core(handles: &Handles) -> Core {
         runs: Default::default(),
         owners: Default::default(),
         board: Default::default(),
-        draining: Default::default(),
+        pace: Default::default(),
     }))
 }
 

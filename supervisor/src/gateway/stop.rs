@@ -8,6 +8,7 @@ use crate::exit_code;
 use crate::front::accept::Front;
 use crate::front::shared::Phase;
 use crate::journal::Journal;
+use nix::sys::signal::{SigSet, Signal as Name};
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,24 +23,59 @@ const RESTART_EXPECTED_MS: u64 = 1500;
 /// Variable that tells the next start of this process when it began: restarts keep a distance.
 pub const RESTARTED_AT_MS: &str = "OPENCLAW_RESTARTED_AT_MS";
 
-/// Waits for a signal or a planned restart.
-pub async fn until_told(handles: &Handles) -> End {
-    let watched = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::user_defined1()),
-        signal(SignalKind::user_defined2()),
-    );
-    let (Ok(mut term), Ok(mut int), Ok(mut usr1), Ok(mut usr2)) = watched else {
-        tracing::error!("signals cannot be received; stopping");
-        return End::Stopped;
+/// The signals that steer the gateway. Held from the first moment of a start, so that one that comes early waits for
+/// the end of the start instead of killing the process.
+pub struct Signals {
+    term: Signal,
+    int: Signal,
+    usr1: Signal,
+    usr2: Signal,
+}
+
+/// Keeps restart signals waiting while nobody receives them: their default is to kill. Survives an exec.
+pub fn hold_restart_signals() {
+    if let Err(error) = restart_signals().thread_block() {
+        tracing::warn!(%error, "a SIGUSR1 during the start would end the gateway");
+    }
+}
+
+fn restart_signals() -> SigSet {
+    [Name::SIGUSR1, Name::SIGUSR2].into_iter().collect()
+}
+
+impl Signals {
+    /// Begins to receive; signals held back until now are delivered.
+    pub fn receive() -> std::io::Result<Self> {
+        let signals = Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
+        };
+        restart_signals().thread_unblock()?;
+        Ok(signals)
+    }
+}
+
+/// Bounds a start that is told to stop and hangs. Aborted when the start is over.
+pub async fn bound_start() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return;
     };
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    force_after(false);
+}
+
+/// Waits for a signal or a planned restart.
+pub async fn until_told(handles: &Handles, mut signals: Signals) -> End {
     loop {
         let (name, restart) = tokio::select! {
-            _ = term.recv() => ("SIGTERM", false),
-            _ = int.recv() => ("SIGINT", false),
-            _ = next(&mut usr1) => ("SIGUSR1", true),
-            _ = next(&mut usr2) => ("SIGUSR2", true),
+            biased;
+            _ = signals.term.recv() => ("SIGTERM", false),
+            _ = signals.int.recv() => ("SIGINT", false),
+            _ = signals.usr1.recv() => ("SIGUSR1", true),
+            _ = signals.usr2.recv() => ("SIGUSR2", true),
             () = handles.restarts.due() => ("restart request", true),
         };
         tracing::info!("signal {name} received");
@@ -56,10 +92,6 @@ pub async fn until_told(handles: &Handles) -> End {
     }
 }
 
-async fn next(signal: &mut Signal) {
-    signal.recv().await;
-}
-
 /// Clients first, so that they ask for nothing more; then workers, then the journal.
 pub async fn stop(handles: &Handles, front: Front, end: &End, notify: &Notify) {
     let restart = matches!(end, End::Restart);
@@ -68,7 +100,7 @@ pub async fn stop(handles: &Handles, front: Front, end: &End, notify: &Notify) {
     }
     force_after(restart);
     handles.front.set_phase(Phase::Draining);
-    handles.scheduler.drain(true).await;
+    handles.scheduler.stop().await;
     let (reason, restart_expected_ms) =
         if restart { ("gateway restarting", Some(RESTART_EXPECTED_MS)) } else { ("gateway stopping", None) };
     handles.front.fanout.emit(GatewayEvent::Shutdown { reason, restart_expected_ms });
@@ -110,6 +142,7 @@ pub fn exec_again(service: bool) -> Refused {
     if let Some(name) = name {
         command.arg0(name);
     }
+    hold_restart_signals();
     let now_ms = crate::scheduler::shared::now_ms();
     let error = command.args(arguments).env(RESTARTED_AT_MS, now_ms.to_string()).exec();
     failed(service, &error)

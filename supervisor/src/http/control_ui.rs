@@ -14,8 +14,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
-const ASSETS_MISSING: &str =
-    "Control UI assets not found. Set gateway.controlUi.root to a directory with an index.html.";
+const ASSETS_MISSING: &str = "Control UI assets not found. Set gateway.controlUi.root to a directory with an index.html that is no link.";
 
 /// Answer what no other surface took.
 pub async fn respond(ask: &Ask) -> Answer {
@@ -23,10 +22,11 @@ pub async fn respond(ask: &Ask) -> Answer {
     let ui = &settings.control_ui;
     let path = assets::decode(ask.path());
     let inside = path.as_deref().and_then(|p| below(&ui.base_path, p));
-    let (true, true, Some(inside)) = (ui.enabled, ask.reads(), inside) else {
+    let (true, Some(inside)) = (ui.enabled, inside) else {
         return text(StatusCode::NOT_FOUND, "Not Found");
     };
     let mut answer = match inside {
+        _ if !ask.reads() => only_reads(),
         "" => redirect(&ui.base_path, ask.head.uri.query()),
         "/control-ui-config.json"
         | "/__openclaw/control-ui-config.json"
@@ -57,6 +57,13 @@ pub async fn respond(ask: &Ask) -> Answer {
 fn below<'a>(base: &str, path: &'a str) -> Option<&'a str> {
     let rest = path.strip_prefix(base)?;
     if rest.starts_with('/') || (rest.is_empty() && !base.is_empty()) { Some(rest) } else { None }
+}
+
+/// Of the two releases, the one of February answers a write with 405 and the later one with 404; 405 tells more.
+fn only_reads() -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    answer
 }
 
 fn redirect(base: &str, query: Option<&str>) -> Answer {

@@ -219,8 +219,8 @@ async fn feed(
     }
     loop {
         let RunProgress { text, outcome, .. } = progress.borrow_and_update().clone();
-        if let Some(new) = shape::news(&sent, &text).filter(|n| !n.is_empty()) {
-            if chunks.send(made.content(new)).await.is_err() {
+        if let Some(new) = shape::news(&sent, &text) {
+            if chunks.send(made.content(&new)).await.is_err() {
                 return;
             }
             sent = text.to_string();

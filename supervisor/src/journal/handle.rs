@@ -142,7 +142,7 @@ impl Journal for JournalHandle {
     fn accept_and_begin(
         &self,
         accept: AcceptInbound,
-        run: NewRun,
+        run: impl Fn(i64) -> NewRun + Send + 'static,
         epoch: u64,
     ) -> impl Future<Output = Res<(Accepted, Option<RunStart>)>> + Send {
         then(
@@ -151,7 +151,7 @@ impl Journal for JournalHandle {
                 let accepted = inbound::accept(c, &accept)?;
                 failpoint::hit("sv.c1.mid");
                 let Accepted::New { seq } = accepted else { return Ok((accepted, None)) };
-                let run = NewRun { inbound: vec![seq], ..run.clone() };
+                let run = run(seq);
                 run::create(c, &run)?;
                 let start = run::mark_started(c, run.run_id, epoch, run.created_us)?;
                 Ok((accepted, Some(start)))

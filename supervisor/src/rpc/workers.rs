@@ -147,7 +147,7 @@ pub async fn restart(gw: &Handles, _caller: &Caller, params: Value) -> Answer {
 /// # Errors
 /// None.
 pub async fn drain(gw: &Handles, _caller: &Caller, _params: Value) -> Answer {
-    gw.scheduler.drain(true).await;
+    gw.scheduler.drain().await;
     loop {
         let status = gw.scheduler.status().await;
         if status.active.is_empty() {

@@ -87,7 +87,10 @@ impl Core {
                 }
             }
             Command::Deliver(account) => self.shared.delivery.wake(&account),
-            Command::Drain(on) => self.shared.draining.set(on),
+            Command::Pace(pace, reply) => {
+                self.shared.pace.set(pace);
+                let _gone = reply.send(());
+            }
         }
     }
 
@@ -157,14 +160,23 @@ impl Core {
         self.tell(&key, &agent, SessionCommand::Queued(Box::new(row))).await;
     }
 
-    /// After a start: goes on with what the last life left.
+    /// After a start: goes on with what the last life left. At the return every run and message of it can be waited for
+    /// by the id that its client knows.
     pub async fn resume(&self, recovered: Recovered) -> Result<(), JournalError> {
         let runs = recovered.interrupted.into_iter().chain(recovered.pending).chain(recovered.abandoned);
         for row in runs {
+            let messages = self.shared.journal.inbound_of_run(row.run_id).await?;
+            let ids = messages.into_iter().filter_map(|message| message.client_run_id);
+            for id in ids.chain([row.client_run_id.clone()]) {
+                self.shared.runs.borrow_mut().open(&id, &row.session_key);
+            }
             self.resume_run(row).await;
         }
         for session_key in recovered.queued_sessions {
             for row in self.shared.journal.open_inbound(Some(session_key)).await? {
+                if let Some(id) = &row.client_run_id {
+                    self.shared.runs.borrow_mut().open(id, &row.session_key);
+                }
                 let (key, agent) = (row.session_key.clone(), row.agent.clone());
                 self.tell(&key, &agent, SessionCommand::Restored(Box::new(row))).await;
             }

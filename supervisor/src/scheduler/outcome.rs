@@ -169,6 +169,11 @@ pub fn ended_here(
     }
 }
 
+/// The end of a message that was taken out of the queue: no run ever had it.
+pub fn dropped(now_ms: i64) -> RunFinal {
+    ended_here(Id::NIL, 0, RunStatus::Aborted, "rpc", "", now_ms)
+}
+
 /// Part number of the one note that the supervisor itself may add to a run.
 const NOTE_PART: u32 = 10_000;
 

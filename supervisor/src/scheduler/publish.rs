@@ -151,6 +151,10 @@ impl Publisher {
             return;
         }
         let data: Value = serde_json::from_str(&event.data_json).unwrap_or_else(|_| json!({}));
+        if event.stream == "discard" {
+            self.discard(&data);
+            return;
+        }
         let data = match event.stream.as_str() {
             "lifecycle" => {
                 if matches!(data.get("phase").and_then(Value::as_str), Some("end" | "error")) {
@@ -163,6 +167,15 @@ impl Publisher {
             _ => RunData::Other { stream: event.stream.clone(), data },
         };
         self.event(data, event.at_ms);
+    }
+
+    /// The model broke off in this message and is asked again: what was shown of it is void.
+    fn discard(&mut self, data: &Value) {
+        let is_current = data.get("message").and_then(Value::as_u64) == Some(self.message.into());
+        if is_current && !self.current.is_empty() {
+            self.current.clear();
+            self.replace = true;
+        }
     }
 
     /// The worker died and the run begins again: what was shown of it is void.

@@ -8,7 +8,9 @@
 //! It ends when it has nothing to do; the journal holds everything that it would have to remember.
 
 mod accept;
+mod at_once;
 mod events;
+mod recall;
 mod run;
 
 use super::active::Active;
@@ -176,7 +178,7 @@ impl Session {
             }
             SessionCommand::Queued(row) => self.enqueue_row(*row).await,
             SessionCommand::Restored(row) => self.restore_row(*row),
-            SessionCommand::Resume(row) => self.resume(*row),
+            SessionCommand::Resume(row) => self.resume(*row).await,
             SessionCommand::Abort { run_id, why, reply } => self.abort(run_id.as_deref(), why, reply).await,
             SessionCommand::Agent(message) => self.on_agent(*message).await,
             SessionCommand::WorkerGone { epoch, own_fault } => self.on_worker_gone(epoch, own_fault).await,

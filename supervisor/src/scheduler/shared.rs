@@ -13,6 +13,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
+/// How much is begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    #[default]
+    Normal,
+    /// Nothing new; what is under way goes on to its end, also over the death of a worker.
+    Draining,
+    /// Nothing at all.
+    Stopping,
+}
+
 pub struct Shared {
     pub config: ConfigHandle,
     pub journal: JournalHandle,
@@ -24,7 +35,7 @@ pub struct Shared {
     /// Session of each run that a worker has.
     pub owners: RefCell<HashMap<Id, String>>,
     pub board: RefCell<Board>,
-    pub draining: Cell<bool>,
+    pub pace: Cell<Pace>,
 }
 
 impl Shared {
@@ -42,7 +53,12 @@ impl Shared {
     }
 
     pub fn draining(&self) -> bool {
-        self.draining.get()
+        self.pace.get() != Pace::Normal
+    }
+
+    /// The workers are being stopped: what a run has written stays, and the next start goes on with it.
+    pub fn stopping(&self) -> bool {
+        self.pace.get() == Pace::Stopping
     }
 }
 

@@ -99,6 +99,14 @@ impl StoredRun {
         decode_payload(STORED, body).ok()
     }
 
+    /// The same for a single message, once the journal has numbered it.
+    pub fn of_message(mut self, seq: i64) -> Self {
+        for input in &mut self.inputs {
+            input.inbound_seq = seq;
+        }
+        self
+    }
+
     pub fn start(&self, at: Attempt<'_>) -> RunSpec {
         RunSpec {
             run_id: at.run_id,

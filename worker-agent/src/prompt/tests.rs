@@ -120,8 +120,9 @@ fn stamps_are_local_and_not_doubled() {
 
 #[test]
 fn several_waiting_messages_become_one_turn() {
-    let input = |text: &str| RunInput { text: text.into(), ..RunInput::default() };
-    insta::assert_snapshot!(compose(&[input("one"), input("two")], None, &Front::default()));
+    let input = |inbound_seq, text: &str| RunInput { inbound_seq, text: text.into(), ..RunInput::default() };
+    let dropped = input(0, "[Queue overflow] Dropped 1 message due to cap.");
+    insta::assert_snapshot!(compose(&[dropped, input(7, "one"), input(9, "two")], None, &Front::default()));
 }
 
 #[test]

@@ -58,20 +58,21 @@ pub fn compose(inputs: &[RunInput], words: Option<&str>, front: &Front<'_>) -> S
     text
 }
 
-/// One text as it is; several, which waited while the agent was busy, under numbered headings.
+/// One text as it is; several, which waited while the agent was busy, under numbered headings. An input without a
+/// sequence is no message but a note on what was dropped.
 fn body(inputs: &[RunInput]) -> String {
     match inputs {
-        [] => String::new(),
-        [one] => one.text.clone(),
-        many => {
-            let blocks: Vec<String> = many
-                .iter()
-                .enumerate()
-                .map(|(at, input)| format!("---\nQueued #{}\n{}", at + 1, input.text))
-                .collect();
-            format!("[Queued messages while agent was busy]\n\n{}", blocks.join("\n\n"))
-        }
+        [] => return String::new(),
+        [one] => return one.text.clone(),
+        _ => {}
     }
+    let (notes, messages): (Vec<&RunInput>, Vec<&RunInput>) =
+        inputs.iter().partition(|input| input.inbound_seq == 0);
+    let mut blocks = vec!["[Queued messages while agent was busy]".to_owned()];
+    blocks.extend(notes.iter().map(|note| note.text.clone()));
+    let numbered = messages.iter().enumerate();
+    blocks.extend(numbered.map(|(at, input)| format!("---\nQueued #{}\n{}", at + 1, input.text)));
+    blocks.join("\n\n")
 }
 
 fn media_line(media: &proto::wire::channel::MediaRef) -> String {

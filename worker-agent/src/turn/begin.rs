@@ -204,6 +204,7 @@ async fn new_session(
         agent.reset_session(active, &spec.session_key, true, if is_new { "new" } else { "reset" }).await?;
     if is_new && let Some((model, after)) = leading_model(active, &rest) {
         entry.set("modelOverride", model);
+        agent.sessions.put(&spec.session_key, entry.clone()).await?;
         rest = after;
     }
     let model = active.models.chain(entry.str("modelOverride")).ok().and_then(|chain| chain.first().cloned());

@@ -46,9 +46,12 @@ pub async fn call_model(run: &mut Run) -> Result<(), SessionError> {
         Ok(chain) => chain,
         Err(error) => return give_up(run, unusable(&error.to_string()), None).await,
     };
-    let primary = chain.first().map(ToString::to_string);
+    let primary = chain.first();
     let mut last: Option<(RunError, AssistantMessage)> = None;
     for wanted in &chain {
+        if run.heard.failed_models.contains(wanted) {
+            continue;
+        }
         let facts = match run.active.models.facts(wanted) {
             Ok(facts) => facts,
             Err(error) => {
@@ -57,12 +60,14 @@ pub async fn call_model(run: &mut Run) -> Result<(), SessionError> {
                 continue;
             }
         };
-        announce(run, wanted, primary.as_deref(), last.as_ref().map(|(error, _)| error)).await;
+        announce(run, wanted, primary, last.as_ref().map(|(error, _)| error)).await;
         match ask(run, wanted, &facts).await? {
             Outcome::Answered(answer) => return answered(run, facts, answer).await,
             Outcome::Stopped(partial) => return stopped(run, facts, partial).await,
             Outcome::Failed(error, partial) => {
+                run.events.discard(run.heard.message_no).await;
                 run.heard.message_no += 1;
+                run.heard.failed_models.push(wanted.clone());
                 let go_on = error.reason.falls_back();
                 tracing::warn!(model = %wanted, reason = error.reason.class(), %error, "model call failed");
                 last = Some((run_error(&error), partial));
@@ -80,9 +85,9 @@ pub async fn call_model(run: &mut Run) -> Result<(), SessionError> {
 
 /// One model: a conversation that it finds too long is sent again with its older half left out.
 async fn ask(run: &mut Run, wanted: &ModelRef, facts: &ModelFacts) -> Result<Outcome, SessionError> {
-    let (mut budget_chars, mut left) = (None, SHORTENED_MAX);
+    let mut left = SHORTENED_MAX;
     loop {
-        let (request, sent) = request_for(run, facts, budget_chars).await?;
+        let (request, sent) = request_for(run, facts, run.heard.budget_chars).await?;
         run.events.step(run.heard.step, "model", wanted.to_string()).await;
         failpoint::hit("ag.llm.connect");
         let stream = run.active.models.stream(wanted, request, &run.budget, run.control.cancel.clone());
@@ -93,20 +98,24 @@ async fn ask(run: &mut Run, wanted: &ModelRef, facts: &ModelFacts) -> Result<Out
             return Ok(outcome);
         }
         tracing::warn!(model = %wanted, turns = sent.turns, "too long for the model; older turns are left out");
-        budget_chars = Some(sent.chars / 2);
+        // Also for the further calls of this run.
+        run.heard.budget_chars = Some(sent.chars / 2);
         left -= 1;
     }
 }
 
 /// Tells once that another model than the selected one answers.
-async fn announce(run: &mut Run, wanted: &ModelRef, primary: Option<&str>, cause: Option<&RunError>) {
-    let name = wanted.to_string();
-    let Some(primary) = primary.filter(|primary| *primary != name) else { return };
+async fn announce(run: &mut Run, wanted: &ModelRef, primary: Option<&ModelRef>, cause: Option<&RunError>) {
+    let Some(primary) = primary.filter(|primary| *primary != wanted) else { return };
+    if run.heard.announced.as_ref() == Some(wanted) {
+        return;
+    }
+    run.heard.announced = Some(wanted.clone());
     run.events
         .lifecycle(json!({
             "phase": "fallback",
-            "selectedModel": primary,
-            "activeModel": name,
+            "selectedModel": primary.to_string(),
+            "activeModel": wanted.to_string(),
             "reason": cause.map_or("unavailable", |cause| cause.kind.as_str()),
         }))
         .await;
@@ -185,6 +194,7 @@ async fn listen(run: &mut Run, facts: &ModelFacts, mut stream: EventStream) -> O
             Some(Ok(ProviderEvent::Usage(usage))) => reply.usage(usage),
             Some(Ok(ProviderEvent::Restart { attempt, wait, reason, message, discard })) => {
                 if discard {
+                    run.events.discard(run.heard.message_no).await;
                     reply = Reply::default();
                     shown = StreamText::default();
                     run.heard.message_no += 1;

@@ -19,6 +19,7 @@ use super::{call, finish, tools};
 use crate::agent::{Active, Agent};
 use crate::clock::now_ms;
 use crate::provider::RetryBudget;
+use crate::provider::select::ModelRef;
 use crate::session::entry::Body;
 use crate::session::message::{AssistantMessage, Message, ToolResultMessage, Usage};
 use crate::session::sessions::{Durability, Log, SessionError};
@@ -51,6 +52,12 @@ pub struct Heard {
     pub facts: Option<ModelFacts>,
     pub failed_tool: Option<FailedTool>,
     pub error: Option<RunError>,
+    /// Models that had their requests and gave no answer: not asked again in this run.
+    pub failed_models: Vec<ModelRef>,
+    /// The model that clients were last told of, when it was not the selected one.
+    pub announced: Option<ModelRef>,
+    /// Room for the conversation, once a model has found it too long.
+    pub budget_chars: Option<u64>,
     /// Number of the assistant message that is being streamed.
     pub message_no: u32,
     pub step: u32,

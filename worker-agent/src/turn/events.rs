@@ -58,6 +58,11 @@ impl Events {
         self.event("lifecycle", data).await;
     }
 
+    /// What was shown of this message is void: the model broke off and is asked again.
+    pub async fn discard(&self, message: u32) {
+        self.event("discard", json!({"message": message})).await;
+    }
+
     pub async fn tool_start(&self, call: &ToolCall) {
         let args = capped(Value::Object(call.arguments.clone()));
         self.event("tool", json!({"phase": "start", "name": call.name, "toolCallId": call.id, "args": args}))

@@ -1,6 +1,10 @@
 //! Finding the page's files: names without tricks, inside the executable or below one directory.
 
 use bytes::Bytes;
+use rustix::fs::{Mode, OFlags};
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// Files of the page inside the executable: name, content.
@@ -105,17 +109,28 @@ pub async fn find(root: Option<&Path>, wanted: &Wanted) -> Found {
     read.ok().flatten().map_or(missing, |bytes| Found::File(kind, bytes.into()))
 }
 
-/// A regular file whose real path lies below the real root.
+/// A regular file below the real root that no symbolic and no second hard link leads to: whoever may write into the
+/// directory (an agent's tools, say) could name any file of this user by one.
 fn read_below(root: &Path, name: &str) -> Option<Vec<u8>> {
     let relative = PathBuf::from(name);
     if !relative.components().all(|c| matches!(c, Component::Normal(_))) {
         return None;
     }
     let root = root.canonicalize().ok()?;
-    let path = root.join(relative).canonicalize().ok()?;
-    let meta = path.metadata().ok()?;
-    (path.starts_with(&root) && meta.is_file() && meta.len() <= FILE_BYTES_MAX)
-        .then(|| std::fs::read(path).ok())?
+    let path = root.join(relative);
+    if path.canonicalize().ok()? != path {
+        return None;
+    }
+    // Not blocking: opening a pipe would wait for its writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
+    let meta = file.metadata().ok()?;
+    if !meta.is_file() || meta.nlink() > 1 || meta.len() > FILE_BYTES_MAX {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -150,6 +165,8 @@ mod tests {
         std::fs::write(dir.path().join("secret.txt"), "secret").unwrap();
         std::os::unix::fs::symlink(dir.path().join("secret.txt"), root.join("leak.txt")).unwrap();
         std::os::unix::fs::symlink(root.join("assets/a.js"), root.join("inside.js")).unwrap();
+        std::os::unix::fs::symlink(root.join("assets"), root.join("more")).unwrap();
+        std::fs::hard_link(dir.path().join("secret.txt"), root.join("second.txt")).unwrap();
         let get = |name: &str| {
             let (root, wanted) = (root.clone(), Wanted::File(name.into()));
             async move { find(Some(&root), &wanted).await }
@@ -157,8 +174,9 @@ mod tests {
         assert!(
             matches!(get("assets/a.js").await, Found::File("text/javascript; charset=utf-8", b) if b == "js")
         );
-        assert!(matches!(get("inside.js").await, Found::File(..)));
-        assert_eq!(get("leak.txt").await, Found::Missing);
+        for link in ["leak.txt", "inside.js", "more/a.js", "second.txt"] {
+            assert_eq!(get(link).await, Found::Missing, "{link}");
+        }
         assert_eq!(get("../secret.txt").await, Found::Missing);
         assert_eq!(get("/etc/hostname").await, Found::Missing);
         assert!(matches!(find(Some(&root), &Wanted::Page).await, Found::File(_, b) if b == "page"));

@@ -17,9 +17,15 @@ pub struct Completion {
     pub include_usage: bool,
 }
 
-/// The new end of `text`, when it goes on from what was sent.
-pub fn news<'a>(sent: &str, text: &'a str) -> Option<&'a str> {
-    text.strip_prefix(sent)
+/// What `text` has beyond what was sent. A text that begins anew (the model broke off, the agent died) repeats what was
+/// sent or follows it: a stream takes nothing back.
+pub fn news(sent: &str, text: &str) -> Option<String> {
+    match text.strip_prefix(sent) {
+        Some("") => None,
+        Some(new) => Some(new.to_owned()),
+        None if sent.starts_with(text) => None,
+        None => Some(format!("\n\n{text}")),
+    }
 }
 
 /// The visible answer of a run.

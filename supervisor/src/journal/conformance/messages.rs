@@ -46,8 +46,9 @@ async fn a_message_is_accepted_once<S: Store>(store: S) {
 
 async fn a_message_may_start_its_run_at_once<S: Store>(store: S) {
     let journal = store.open().await;
-    let (new, run) = (message("1", "s"), new_run(1, "s", &[]));
-    let (accepted, start) = journal.accept_and_begin(new.clone(), run, 7).await.unwrap();
+    let new = message("1", "s");
+    let run = |n, session: &'static str| move |seq| new_run(n, session, &[seq]);
+    let (accepted, start) = journal.accept_and_begin(new.clone(), run(1, "s"), 7).await.unwrap();
     let Accepted::New { seq } = accepted else { panic!("new") };
     assert_eq!(start.map(|start| start.attempt), Some(1));
     store.crash(journal).await;
@@ -56,11 +57,11 @@ async fn a_message_may_start_its_run_at_once<S: Store>(store: S) {
     let recovered = journal.recover(NOW).await.unwrap();
     assert_eq!(recovered.interrupted.iter().map(|run| run.run_id).collect::<Vec<_>>(), [id(1)]);
     assert_eq!(journal.inbound_of_run(id(1)).await.unwrap()[0].seq, seq);
-    let again = journal.accept_and_begin(new, new_run(2, "s", &[]), 7).await.unwrap();
+    let again = journal.accept_and_begin(new, run(2, "s"), 7).await.unwrap();
     assert!(matches!(again, (Accepted::Duplicate(_), None)), "{again:?}");
     // A session that is busy after all: neither the message nor the run is there.
     journal.begin_run(new_run(3, "t", &[]), 7).await.unwrap();
-    let busy = journal.accept_and_begin(message("2", "t"), new_run(4, "t", &[]), 7).await.unwrap_err();
+    let busy = journal.accept_and_begin(message("2", "t"), run(4, "t"), 7).await.unwrap_err();
     assert!(matches!(busy, JournalError::SessionBusy { .. }), "{busy}");
     assert!(journal.open_inbound(Some("t".into())).await.unwrap().is_empty());
     assert!(journal.run(id(4)).await.unwrap().is_none());

@@ -2,10 +2,10 @@
 
 use super::Session;
 use crate::journal::{
-    AcceptInbound, Accepted, DedupeClaim, DedupeRow, Disposition, InboundRow, Journal, JournalError,
-    NewInbound, RunRow,
+    AcceptInbound, Accepted, DedupeClaim, DedupeRow, Disposition, InboundRow, InboundState, Journal,
+    JournalError, NewInbound, NewRun, RunRow,
 };
-use crate::scheduler::outcome::stored_outcome;
+use crate::scheduler::outcome::{self, stored_outcome};
 use crate::scheduler::pending::{Grouping, Pending};
 use crate::scheduler::publish::Publisher;
 use crate::scheduler::queue::settings::{Overrides, resolve};
@@ -47,13 +47,17 @@ impl Session {
             }),
         };
         let accepted = match self.at_once(&turn) {
-            Some((active, epoch)) => {
-                let run = self.new_run(&active);
-                let accepted = self.shared.journal.accept_and_begin(accept.clone(), run, epoch).await;
+            Some(ready) => {
+                let (run, spec) = (self.new_run(ready.run_id, &ready.spec, Vec::new()), ready.spec.clone());
+                let run = move |seq| {
+                    let spec = spec.clone().of_message(seq).encode();
+                    NewRun { spec, inbound: vec![seq], ..run.clone() }
+                };
+                let accepted = self.shared.journal.accept_and_begin(accept.clone(), run, ready.epoch).await;
                 match accepted {
                     Ok((Accepted::New { seq }, Some(start))) => {
                         let answer = self.answer(&request.idempotency_key, SubmitStatus::Started);
-                        self.begun(active, seq, start).await;
+                        self.begun(ready, seq, start).await;
                         return Ok(answer);
                     }
                     // Its last run is not closed yet: this one waits for it.
@@ -73,8 +77,7 @@ impl Session {
 
     async fn accepted(&mut self, seq: i64, turn: StoredTurn, request: &TurnRequest) -> Submitted {
         let progress = self.shared.runs.borrow_mut().open(&request.idempotency_key, &self.key);
-        let grouping =
-            if request.origin.kind == OriginKind::Chat { Grouping::ByMode } else { Grouping::Alone };
+        let grouping = Grouping::of(&turn);
         let busy = !self.is_idle();
         let waited = busy && grouping == Grouping::ByMode;
         let status = if busy { SubmitStatus::Queued } else { SubmitStatus::Started };
@@ -115,9 +118,14 @@ impl Session {
         if run.is_none()
             && let Some(seq) = row.inbound_seq
             && let Some(inbound) = journal.inbound(seq).await.map_err(refused)?
-            && let Some(run_id) = inbound.run_id
         {
-            run = journal.run(run_id).await.map_err(refused)?;
+            if inbound.state == InboundState::Suppressed {
+                // It was dropped while it waited: no run will ever tell its end.
+                return Ok(Some(outcome::outcome_of(&outcome::dropped(self.shared.now_ms()))));
+            }
+            if let Some(run_id) = inbound.run_id {
+                run = journal.run(run_id).await.map_err(refused)?;
+            }
         }
         Ok(run.filter(|run| run.state.ended()).and_then(|run| stored_outcome(&run.outcome?)))
     }
@@ -157,15 +165,23 @@ impl Session {
         };
         let own_id = Some(turn.client_run_id.as_str()).filter(|id| !id.is_empty());
         let progress = own_id.map(|id| self.shared.runs.borrow_mut().open(id, &self.key));
-        let grouping = match turn.origin.kind {
-            OriginKind::Chat | OriginKind::Channel => Grouping::ByMode,
-            OriginKind::Agent | OriginKind::Http | OriginKind::System => Grouping::Alone,
-        };
+        let grouping = Grouping::of(&turn);
         Some((Pending { seq: row.seq, turn, waited, progress }, grouping))
     }
 
-    pub(super) fn resume(&mut self, row: RunRow) {
+    pub(super) async fn resume(&mut self, row: RunRow) {
         self.shared.runs.borrow_mut().open(&row.client_run_id, &self.key);
+        // Whoever waits for one of its messages asks by that message's id.
+        match self.shared.journal.inbound_of_run(row.run_id).await {
+            Ok(messages) => {
+                for id in messages.into_iter().filter_map(|message| message.client_run_id) {
+                    self.shared.runs.borrow_mut().open(&id, &self.key);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(session = %self.key, %error, "messages of a resumed run cannot be waited for yet");
+            }
+        }
         self.resuming.push_back(row);
     }
 

@@ -8,7 +8,7 @@ use crate::scheduler::lane_gate::Permit;
 use crate::scheduler::outcome;
 use crate::scheduler::pending::Pending;
 use crate::scheduler::queue;
-use crate::scheduler::stored::{Attempt, StoredRun, StoredTurn};
+use crate::scheduler::stored::{Attempt, StoredRun};
 use crate::scheduler::{Aborted, Refusal};
 use crate::worker::EnsureError;
 use proto::wire::agent::AgentToSup;
@@ -62,7 +62,12 @@ impl Session {
         self.claim().await;
     }
 
-    fn spec(&self, client_run_id: &str, pending: &[Pending], summary: Option<String>) -> StoredRun {
+    pub(super) fn spec(
+        &self,
+        client_run_id: &str,
+        pending: &[Pending],
+        summary: Option<String>,
+    ) -> StoredRun {
         let config = self.shared.config.current();
         let last = pending.last().map(|pending| &pending.turn);
         let routed = pending.iter().map(|pending| &pending.turn).find(|turn| turn.deliver_to.is_some());
@@ -86,7 +91,7 @@ impl Session {
         }
     }
 
-    fn activate(&self, run_id: Id, spec: StoredRun, permit: Permit) -> Active {
+    pub(super) fn activate(&self, run_id: Id, spec: StoredRun, permit: Permit) -> Active {
         let progress = self.shared.runs.borrow_mut().open(&spec.client_run_id, &self.key);
         Active {
             run_id,
@@ -106,50 +111,26 @@ impl Session {
         }
     }
 
-    /// A run for a message that finds its session idle, a place in its lane free and the worker up: such a message is
-    /// accepted, claimed and started in one commit. With the worker's epoch.
-    pub(super) fn at_once(&self, turn: &StoredTurn) -> Option<(Active, u64)> {
-        let quiet =
-            self.is_idle() && self.lane.is_none() && self.retry_at.is_none() && !self.shared.draining();
-        if !quiet || turn.client_run_id.is_empty() {
-            return None;
-        }
-        let epoch = self.shared.workers.ready_epoch(&self.worker())?;
-        let lane = if turn.lane.is_empty() { "main" } else { &turn.lane };
-        let permit = self.shared.lanes.clone().try_acquire(&self.key, lane)?;
-        let pending = Pending { seq: 0, turn: turn.clone(), waited: false, progress: None };
-        let spec = self.spec(&turn.client_run_id, &[pending], None);
-        Some((self.activate(Id::now(), spec, permit), epoch))
-    }
-
-    /// The commit of [`Self::at_once`] is done.
-    pub(super) async fn begun(&mut self, mut active: Active, seq: i64, start: RunStart) {
-        active.seqs = vec![seq];
-        active.phase = Phase::Starting;
-        self.active = Some(active);
-        proto::runtime::failpoint::hit("sv.c2.after");
-        self.send_start(start).await;
-    }
-
-    pub(super) fn new_run(&self, active: &Active) -> NewRun {
+    /// `inbound`: journal sequences of its messages.
+    pub(super) fn new_run(&self, run_id: Id, spec: &StoredRun, inbound: Vec<i64>) -> NewRun {
         NewRun {
-            run_id: active.run_id,
-            client_run_id: active.spec.client_run_id.clone(),
+            run_id,
+            client_run_id: spec.client_run_id.clone(),
             session_key: self.key.to_string(),
             agent: self.agent_id.to_string(),
-            lane: active.spec.lane.clone(),
-            origin: run_origin(active.spec.origin.kind),
+            lane: spec.lane.clone(),
+            origin: run_origin(spec.origin.kind),
             created_us: self.shared.now_us(),
             deadline_us: None,
-            spec: active.spec.encode(),
-            inbound: active.seqs.clone(),
+            spec: spec.encode(),
+            inbound,
         }
     }
 
     /// C2.
     async fn claim(&mut self) {
-        let Some(new) = self.active.as_ref().map(|active| self.new_run(active)) else { return };
-        let Some(active) = &mut self.active else { return };
+        let Some(active) = &self.active else { return };
+        let new = self.new_run(active.run_id, &active.spec, active.seqs.clone());
         proto::runtime::failpoint::hit("sv.c2.before");
         let worker = WorkerId::agent(&self.agent_id);
         // With a worker that is up, claim and start share a commit: one sync less before the model is asked.
@@ -159,7 +140,9 @@ impl Session {
         };
         match claimed {
             Ok(started) => {
-                active.phase = Phase::Starting;
+                if let Some(active) = &mut self.active {
+                    active.phase = Phase::Starting;
+                }
                 proto::runtime::failpoint::hit("sv.c2.after");
                 match started {
                     Some(start) => self.send_start(start).await,
@@ -187,6 +170,9 @@ impl Session {
     }
 
     fn start_worker(&mut self) {
+        if self.shared.stopping() {
+            return;
+        }
         let (workers, worker) = (self.shared.workers.clone(), self.worker());
         self.starting = Some(Box::pin(async move { workers.ensure_started(worker).await }));
     }
@@ -198,6 +184,9 @@ impl Session {
 
     /// The pause after a refused step is over.
     pub(super) async fn retry_step(&mut self) {
+        if self.shared.stopping() {
+            return;
+        }
         let Some(active) = &mut self.active else { return };
         match &active.phase {
             Phase::Claiming => self.claim().await,
@@ -212,6 +201,10 @@ impl Session {
     }
 
     pub(super) async fn on_worker(&mut self, result: Result<u64, EnsureError>) {
+        if self.shared.stopping() {
+            // That the worker does not come is our own doing.
+            return;
+        }
         if self.active.as_ref().is_some_and(|active| active.abort.is_some()) {
             self.end_here(RunStatus::Aborted, "rpc", "").await;
             return;
@@ -228,14 +221,20 @@ impl Session {
 
     async fn start_attempt(&mut self, epoch: u64) {
         let Some(active) = &self.active else { return };
-        match self.shared.journal.mark_started(active.run_id, epoch, self.shared.now_us()).await {
+        let run_id = active.run_id;
+        if (active.attempt > 0 || active.seqs.is_empty())
+            && let Err(error) = self.recall_messages().await
+        {
+            return self.step_failed("read the messages of a run", &error);
+        }
+        match self.shared.journal.mark_started(run_id, epoch, self.shared.now_us()).await {
             Ok(start) => self.send_start(start).await,
             Err(error) => self.step_failed("start a run", &error),
         }
     }
 
     /// The attempt is in the journal: to the worker with it.
-    async fn send_start(&mut self, start: RunStart) {
+    pub(super) async fn send_start(&mut self, start: RunStart) {
         let Some(active) = &mut self.active else { return };
         let (run_id, attempt) = (active.run_id, start.attempt);
         let used_ms = u64::try_from(start.active_us / 1000).unwrap_or(0);
@@ -405,7 +404,7 @@ impl Session {
             if id.is_empty() {
                 continue;
             }
-            let run = outcome::ended_here(Id::NIL, 0, RunStatus::Aborted, "rpc", "", self.shared.now_ms());
+            let run = outcome::dropped(self.shared.now_ms());
             self.publisher(&id).end(&run);
             self.shared.runs.borrow_mut().end(&id, &outcome::outcome_of(&run).into());
             run_ids.push(id);
@@ -466,10 +465,8 @@ fn inputs(pending: &[Pending], summary: Option<String>) -> Vec<RunInput> {
     let with_seq = |pending: &Pending| RunInput { inbound_seq: pending.seq, ..pending.turn.input.clone() };
     let mut inputs: Vec<RunInput> = pending.iter().map(with_seq).collect();
     if let Some(summary) = summary {
-        match inputs.first_mut() {
-            Some(first) => first.text = format!("{summary}\n\n{}", first.text),
-            None => inputs.push(RunInput { text: summary, ..RunInput::default() }),
-        }
+        // Without a sequence of its own: no message, and the worker gives it no number.
+        inputs.insert(0, RunInput { text: summary, ..RunInput::default() });
     }
     inputs
 }

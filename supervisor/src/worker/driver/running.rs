@@ -85,7 +85,8 @@ pub(super) async fn start(spec: &WorkerSpec, home: &Home, ring: &Ring) -> Result
         isolation: spec.isolation,
         log_level: spec.log_level.clone(),
         boot_id: home.config.boot_id,
-        failpoints: spec.failpoints.clone(),
+        // Only the first life ever dies on purpose: what follows shows that the worker comes back.
+        failpoints: if epoch == 1 { spec.failpoints.clone() } else { String::new() },
     };
     let process = process::spawn(spec, &bootstrap, &home.reaper)
         .map_err(|source| StartFailure::Spawn { path: spec.binary.path().display().to_string(), source })?;
