@@ -146,6 +146,11 @@ impl Args {
 }
 
 impl RunArgs {
+    /// Whether an invalid file is passed over.
+    pub fn uses_last_good(&self) -> bool {
+        self.use_last_good
+    }
+
     /// Checks the flags and runs the gateway until it is told to stop.
     pub fn start(
         self,

@@ -43,8 +43,12 @@ impl Args {
             Err(ClientError::NotRunning) => {}
             Err(error) => return Err(error.into()),
         }
-        let done = setup::complete(invocation, self.model.as_deref())?;
-        output::line(&summary(&done, invocation))?;
+        match setup::complete(invocation, self.model.as_deref()) {
+            Ok(done) => output::line(&summary(&done, invocation))?,
+            // An invalid file is not completed; the start below runs the last good one, or says what is wrong.
+            Err(_) if self.run.uses_last_good() => {}
+            Err(failure) => return Err(failure),
+        }
         if self.no_run {
             let start = format!("\nStart it with `{} up` or `{0} gateway`.", command());
             return output::line(&start).map(|()| exit_code::OK);

@@ -141,6 +141,13 @@ fn prepare(options: Options, process_env: Environment, paths: Paths) -> Result<P
     let file = logging::file_of(&snapshot.logging, &paths.logs_dir(), |text| paths.expand(text));
     let log = logging::start(&snapshot.logging, file, level.as_deref())
         .map_err(|error| refused(format!("log file: {error}"), exit_code::FAILURE))?;
+    let state = config.state();
+    if state.state == "invalid" {
+        for error in &state.errors {
+            tracing::error!("config INVALID: {error}");
+        }
+        tracing::error!("running {} instead of the file; fix it and restart", state.source);
+    }
     let plan = startup::plan(&snapshot, &options.overrides, &paths, &facts()).map_err(|refusal| {
         if let Some(text) = &refusal.log {
             tracing::error!("{text}");
