@@ -2,6 +2,7 @@
 
 use harness::executables;
 use harness::gateway::{TestGateway, free_port};
+use harness::wait;
 use harness::ws_client::WsClient;
 use std::process::{Command, Output, Stdio};
 
@@ -46,14 +47,29 @@ async fn a_taken_port_is_refused_by_name() {
 
 #[tokio::test]
 async fn of_twenty_started_at_once_one_remains() {
-    let gateway = TestGateway::start().await;
+    let mut gateway = TestGateway::start().await;
     let port = gateway.port;
+    assert!(gateway.terminate().success());
     let mut starts: Vec<_> = (0..20).map(|_| second(&gateway, port).spawn().expect("starts")).collect();
-    for start in &mut starts {
-        let status = start.wait().expect("ends");
-        assert_eq!(status.code(), Some(1));
-    }
-    WsClient::cli(gateway.port, 4).await.chat("main", "hello").await;
+    wait::until("nineteen are refused", async || {
+        let ended = starts.iter_mut().filter_map(|start| start.try_wait().expect("our own child"));
+        let codes: Vec<_> = ended.map(|status| status.code()).collect();
+        assert!(codes.iter().all(|code| *code == Some(1)), "{codes:?}");
+        (codes.len() == 19).then_some(())
+    })
+    .await;
+    gateway.ready().await;
+    WsClient::cli(port, 4).await.chat("main", "hello").await;
+    let mut left: Vec<_> = starts
+        .into_iter()
+        .filter_map(|mut start| match start.try_wait() {
+            Ok(None) => Some(start),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(left.len(), 1, "exactly one");
+    left[0].kill().expect("our own child");
+    left[0].wait().expect("it ends");
 }
 
 #[tokio::test]
