@@ -8,6 +8,7 @@ pub mod driver;
 pub mod events;
 pub mod finish;
 pub mod media;
+mod pace;
 pub mod payload;
 pub mod prepare;
 pub mod request;

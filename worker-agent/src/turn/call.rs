@@ -6,6 +6,7 @@ use proto::wire::agent::{DeltaKind, RunError};
 use serde_json::json;
 
 use super::driver::Run;
+use super::pace::Pace;
 use super::prepare::{self, Occasion};
 use super::request::{self, Reply};
 use super::source::ModelFacts;
@@ -167,23 +168,32 @@ async fn listen(run: &mut Run, facts: &ModelFacts, mut stream: EventStream) -> O
     let mut reply = Reply::default();
     let mut shown = StreamText::default();
     let thinking_shown = run.entry.str("reasoningLevel") == Some("stream");
+    let mut pace = Pace::new(run.events.clone());
     loop {
         let event = tokio::select! {
             event = stream.next() => event,
+            () = pace.due() => {
+                pace.flush();
+                continue;
+            }
             () = run.control.cancel.cancelled() => {
+                pace.flush();
                 return Outcome::Stopped(reply.finish(facts, StopReason::Aborted, now_ms()));
             }
         };
+        if !matches!(event, Some(Ok(ProviderEvent::TextDelta { .. } | ProviderEvent::ThinkingDelta { .. }))) {
+            pace.flush();
+        }
         match event {
             Some(Ok(ProviderEvent::TextDelta { text })) => {
                 failpoint::hit("ag.llm.mid_stream");
                 reply.text(&text);
-                run.events.delta(run.heard.message_no, DeltaKind::Text, shown.push(&text));
+                pace.say(run.heard.message_no, DeltaKind::Text, shown.push(&text));
             }
             Some(Ok(ProviderEvent::ThinkingDelta { text, signature })) => {
                 reply.thinking(&text, signature);
                 let text = if thinking_shown { text } else { String::new() };
-                run.events.delta(run.heard.message_no, DeltaKind::Thinking, text);
+                pace.say(run.heard.message_no, DeltaKind::Thinking, text);
             }
             Some(Ok(ProviderEvent::ToolCallStart { .. } | ProviderEvent::ToolCallDelta { .. })) => {
                 run.agent.up.progressed();
