@@ -181,7 +181,7 @@ async fn listen(run: &mut Run, facts: &ModelFacts, mut stream: EventStream) -> O
                 return Outcome::Stopped(reply.finish(facts, StopReason::Aborted, now_ms()));
             }
         };
-        if !matches!(event, Some(Ok(ProviderEvent::TextDelta { .. } | ProviderEvent::ThinkingDelta { .. }))) {
+        if !matches!(&event, Some(Ok(event)) if joins(event)) {
             pace.flush();
         }
         match event {
@@ -229,6 +229,12 @@ async fn listen(run: &mut Run, facts: &ModelFacts, mut stream: EventStream) -> O
             }
         }
     }
+}
+
+/// Events over which pieces of text may be joined; some servers count tokens with every piece.
+fn joins(event: &ProviderEvent) -> bool {
+    use ProviderEvent as E;
+    matches!(event, E::TextDelta { .. } | E::ThinkingDelta { .. } | E::Usage(_))
 }
 
 async fn answered(run: &mut Run, facts: ModelFacts, answer: AssistantMessage) -> Result<(), SessionError> {
