@@ -8,7 +8,6 @@ pub mod driver;
 pub mod events;
 pub mod finish;
 pub mod media;
-mod pace;
 pub mod payload;
 pub mod prepare;
 pub mod request;

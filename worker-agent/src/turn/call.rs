@@ -6,7 +6,6 @@ use proto::wire::agent::{DeltaKind, RunError};
 use serde_json::json;
 
 use super::driver::Run;
-use super::pace::Pace;
 use super::prepare::{self, Occasion};
 use super::request::{self, Reply};
 use super::source::ModelFacts;
@@ -168,32 +167,23 @@ async fn listen(run: &mut Run, facts: &ModelFacts, mut stream: EventStream) -> O
     let mut reply = Reply::default();
     let mut shown = StreamText::default();
     let thinking_shown = run.entry.str("reasoningLevel") == Some("stream");
-    let mut pace = Pace::new(run.events.clone());
     loop {
         let event = tokio::select! {
             event = stream.next() => event,
-            () = pace.due() => {
-                pace.flush();
-                continue;
-            }
             () = run.control.cancel.cancelled() => {
-                pace.flush();
                 return Outcome::Stopped(reply.finish(facts, StopReason::Aborted, now_ms()));
             }
         };
-        if !matches!(&event, Some(Ok(event)) if joins(event)) {
-            pace.flush();
-        }
         match event {
             Some(Ok(ProviderEvent::TextDelta { text })) => {
                 failpoint::hit("ag.llm.mid_stream");
                 reply.text(&text);
-                pace.say(run.heard.message_no, DeltaKind::Text, shown.push(&text));
+                run.events.delta(run.heard.message_no, DeltaKind::Text, shown.push(&text));
             }
             Some(Ok(ProviderEvent::ThinkingDelta { text, signature })) => {
                 reply.thinking(&text, signature);
                 let text = if thinking_shown { text } else { String::new() };
-                pace.say(run.heard.message_no, DeltaKind::Thinking, text);
+                run.events.delta(run.heard.message_no, DeltaKind::Thinking, text);
             }
             Some(Ok(ProviderEvent::ToolCallStart { .. } | ProviderEvent::ToolCallDelta { .. })) => {
                 run.agent.up.progressed();
@@ -229,12 +219,6 @@ async fn listen(run: &mut Run, facts: &ModelFacts, mut stream: EventStream) -> O
             }
         }
     }
-}
-
-/// Events over which pieces of text may be joined; some servers count tokens with every piece.
-fn joins(event: &ProviderEvent) -> bool {
-    use ProviderEvent as E;
-    matches!(event, E::TextDelta { .. } | E::ThinkingDelta { .. } | E::Usage(_))
 }
 
 async fn answered(run: &mut Run, facts: ModelFacts, answer: AssistantMessage) -> Result<(), SessionError> {
