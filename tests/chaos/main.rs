@@ -128,10 +128,11 @@ async fn case(point: &str, action: &str) -> String {
     let marks = ledger.lines().count();
     assert!(marks <= 1, "the tool ran {marks} times at {point}");
     readable(&gateway);
+    assert!(deaths > 0 || reborn(&gateway), "nothing died: {point} was never reached");
     let children = children_of(gateway.pid());
     assert!(gateway.signal_and_wait(Signal::SIGTERM).success(), "an orderly stop after {point}");
     assert!(children.iter().all(|pid| !is_alive(*pid)), "a worker outlived its supervisor at {point}");
-    let died = if deaths > 0 { "gateway restarted" } else { "worker restarted or not reached" };
+    let died = if deaths > 0 { "gateway restarted" } else { "worker restarted" };
     format!("{died}, tool ran {marks}x, {orphans} placeholders")
 }
 
@@ -180,6 +181,13 @@ async fn settled(gateway: &mut TestGateway) {
         idle.then_some(())
     })
     .await;
+}
+
+/// Whether a worker is in a later life than its first: without it the point was never reached.
+fn reborn(gateway: &TestGateway) -> bool {
+    let output = gateway.cli(&["gateway", "call", "workers.list", "--json"]);
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    listed["workers"].as_array().into_iter().flatten().any(|worker| worker["epoch"].as_u64() > Some(1))
 }
 
 fn readable(gateway: &TestGateway) {
