@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 mod apply_patch;
 pub mod catalog;
 pub mod config;
+pub mod confined;
 mod edit;
 pub mod environ;
 mod exec;

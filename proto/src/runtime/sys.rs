@@ -1,11 +1,11 @@
-//! System calls by the name of what they are for. The one place of the workspace where `unsafe` would be permitted;
-//! today every call has a safe wrapper, and it holds none.
+//! System calls by the name of what they are for. The one place of the workspace where `unsafe` is permitted, where a call
+//! has no safe wrapper.
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// First descriptor above the standard streams.
@@ -17,6 +17,33 @@ pub fn take_stdin() -> io::Result<OwnedFd> {
     let null = std::fs::File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     Ok(taken)
+}
+
+/// A descriptor known by its number only, because another image of this program left it open.
+#[expect(unsafe_code, reason = "a number has no owner that could be borrowed safely")]
+fn by_number(number: i32) -> io::Result<BorrowedFd<'static>> {
+    if number < FD_MIN {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    // SAFETY: the value is not -1, and the callers below only ask the kernel to copy or flag it; a number that is not
+    // open is answered with EBADF, and nothing is closed through it.
+    Ok(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// A descriptor of our own for what another image of this program left open under `number`. No child inherits it.
+pub fn copy_of(number: i32) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(by_number(number)?, FD_MIN)?)
+}
+
+/// Whether the next image of this program, and children, inherit what is open under `number`.
+pub fn inherit_number(number: i32, on: bool) -> io::Result<()> {
+    inherit(&by_number(number)?, on)
+}
+
+/// Whether the next image of this program, and children, inherit `fd`.
+pub fn inherit(fd: &impl AsFd, on: bool) -> io::Result<()> {
+    let flags = if on { rustix::io::FdFlags::empty() } else { rustix::io::FdFlags::CLOEXEC };
+    Ok(rustix::io::fcntl_setfd(fd, flags)?)
 }
 
 /// The signal that the kernel sends this process when the thread that spawned it ends. Cleared by a change of uid.
@@ -51,9 +78,59 @@ pub fn open_files_max(max: u64) -> io::Result<()> {
     Ok(setrlimit(Resource::RLIMIT_NOFILE, max.min(hard), hard)?)
 }
 
-/// Bound for heap and private mappings. Reservations without access rights (allocator arenas) do not count.
+/// Bound for heap and private mappings. Reservations without access rights (allocator arenas) do not count. The hard limit
+/// stays: a command of this process may have more.
 pub fn data_bytes_max(max: u64) -> io::Result<()> {
-    Ok(setrlimit(Resource::RLIMIT_DATA, max, max)?)
+    let (_, hard) = nix::sys::resource::getrlimit(Resource::RLIMIT_DATA)?;
+    Ok(setrlimit(Resource::RLIMIT_DATA, max.min(hard), hard)?)
+}
+
+/// How early the kernel takes this process when memory runs out; 0 is the usual, 1000 the first. Impossible once the
+/// process is not dumpable.
+pub fn oom_score(score: &str) -> io::Result<()> {
+    std::fs::write("/proc/self/oom_score_adj", score)
+}
+
+/// Takes from root what a program that is no part of the system needs: it keeps the rights over files and identities of
+/// its own user's kind and loses those over the kernel, devices, other processes and limits. No-op for others.
+pub fn drop_capabilities() -> io::Result<()> {
+    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+    let kept = CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::FOWNER
+        | CapabilitySet::FSETID
+        | CapabilitySet::KILL
+        | CapabilitySet::SETGID
+        | CapabilitySet::SETUID;
+    let now = capabilities(None)?;
+    if now.effective.contains(CapabilitySet::SETPCAP) {
+        for bit in 0..u64::BITS {
+            let one = CapabilitySet::from_bits_retain(1 << bit);
+            // A number that the kernel does not know is no capability.
+            if !kept.contains(one) && rustix::thread::remove_capability_from_bounding_set(one).is_err() {
+                break;
+            }
+        }
+    }
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: now.effective & kept,
+            permitted: now.permitted & kept,
+            inheritable: CapabilitySet::empty(),
+        },
+    )?;
+    Ok(())
+}
+
+/// Closes what came through exec besides the standard streams and `kept`. Call it before anything else has opened files.
+pub fn close_inherited(kept: &OwnedFd) -> io::Result<()> {
+    let open = std::fs::read_dir("/proc/self/fd")?.flatten();
+    let fds: Vec<i32> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for fd in fds.into_iter().filter(|fd| *fd >= FD_MIN && *fd != kept.as_raw_fd()) {
+        let _closed_with_the_listing = nix::unistd::close(fd);
+    }
+    Ok(())
 }
 
 /// Blocks signals in this thread and in every thread that it starts.

@@ -1,5 +1,6 @@
 //! The first frames of a link: `Bootstrap` before anything else, then `Hello`, `Welcome` or `Reject`, `Ready`.
 
+use super::isolation::{Policy, Tier};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -63,6 +64,9 @@ pub struct Bootstrap {
     pub proto_max: u16,
     #[serde(default)]
     pub isolation: Isolation,
+    /// What the worker may reach. `None` (tests of a worker alone): no rules for files and ports.
+    #[serde(default)]
+    pub policy: Option<Policy>,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log_level: String,
     /// One per start of the supervisor.
@@ -97,6 +101,15 @@ pub struct SandboxReport {
     pub landlock_abi: u32,
     #[serde(default)]
     pub seccomp: bool,
+    /// What all of it comes to.
+    #[serde(default)]
+    pub tier: Tier,
+    /// The canaries of the policy were tried and none opened; `None`: there was none to try.
+    #[serde(default)]
+    pub canary_refused: Option<bool>,
+    /// Rules that this kernel cannot keep, in words.
+    #[serde(default)]
+    pub missing: Vec<String>,
 }
 
 /// Secrets for one worker, by name (`provider:openrouter`, `botToken`). Never printed.
@@ -170,6 +183,9 @@ pub struct WorkerPaths {
     pub config_path: String,
     pub home: String,
 }
+
+/// [`Reject::code`]: the process is less confined than it must be. Only its configuration, or the host's, changes that.
+pub const REJECT_ISOLATION: &str = "ISOLATION";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reject {

@@ -8,9 +8,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::{
-    BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome,
+    BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome, confined,
     edit::EDIT_BYTES_MAX,
-    paths,
     read::{Target, whole_text},
     write,
 };
@@ -64,7 +63,7 @@ impl Tool for ApplyPatch {
             let patch =
                 parse::patch(input).map_err(|error| ToolError::failed(format!("invalid patch: {error}")))?;
             let files = targets(patch, env)?;
-            paths::blocking(move || apply(files)).await
+            confined::blocking(move || apply(files)).await
         })
     }
 }

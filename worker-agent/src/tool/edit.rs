@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome, paths,
+    BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome, confined,
     read::{Target, whole_text},
     write,
 };
@@ -67,7 +67,7 @@ impl Tool for Edit {
             let text =
                 |name: &str| call.args.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
             let (old, new) = (text("oldText"), text("newText"));
-            paths::blocking(move || edit(&target, &old, &new)).await
+            confined::blocking(move || edit(&target, &old, &new)).await
         })
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome,
     config::{EXEC_YIELD_MS_RANGE, ExecAsk, ExecHost, ExecSecurity, ExecSettings},
-    environ,
+    confined, environ,
     launcher::Exit,
     output, paths,
     running::{About, Ended, Killed, Leash, Running},
@@ -308,7 +308,9 @@ fn finished(running: &Running, ended: Ended, warnings: &str) -> ToolOutcome {
         Exit::Code(code) => json!(code),
         Exit::Signal(_) => Value::Null,
     };
-    let mut outcome = ToolOutcome::text(format!("{warnings}{cut}{shown}{reason}")).with_details(json!({
+    let why = confined::current().and_then(|known| confined::explain_end(ended.exit, text, &known.policy));
+    let why = why.map(|why| format!("\n\n{why}")).unwrap_or_default();
+    let mut outcome = ToolOutcome::text(format!("{warnings}{cut}{shown}{reason}{why}")).with_details(json!({
         "status": if failed { "failed" } else { "completed" },
         "exitCode": exit_code,
         "durationMs": u64::try_from(ended.after.as_millis()).unwrap_or(u64::MAX),

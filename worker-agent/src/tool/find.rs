@@ -8,9 +8,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome,
+    BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome, confined,
     ls::{directory, existing_directory, limit, page},
-    paths,
     read::Target,
 };
 
@@ -67,7 +66,7 @@ impl Tool for Find {
             let pattern = call.args.get("pattern").and_then(Value::as_str).unwrap_or_default().to_owned();
             let limit = limit(&call.args, RESULTS_DEFAULT, RESULTS_MAX);
             let (cancel, meta) = (env.cancel.clone(), pattern.clone());
-            let outcome = paths::blocking(move || find(&target, &pattern, limit, &cancel)).await?;
+            let outcome = confined::blocking(move || find(&target, &pattern, limit, &cancel)).await?;
             Ok(outcome.with_meta(meta))
         })
     }

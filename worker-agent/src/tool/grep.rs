@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome,
+    BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome, confined,
     find::{PATTERN_BYTES_MAX, WALK_LIMIT, glob, walk},
     ls::{directory, limit, page},
-    output, paths,
+    output,
     read::Target,
 };
 
@@ -81,7 +81,7 @@ impl Tool for Grep {
             let target = directory(&call.args, env)?;
             let search = Search::of(&call.args, env.cancel.clone())?;
             let meta = call.args.get("pattern").and_then(Value::as_str).unwrap_or_default().to_owned();
-            let outcome = paths::blocking(move || search.run(&target)).await?;
+            let outcome = confined::blocking(move || search.run(&target)).await?;
             Ok(outcome.with_meta(meta))
         })
     }

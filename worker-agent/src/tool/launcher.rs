@@ -3,7 +3,7 @@
 //! ```text
 //! worker (spawner thread)
 //!   └─ guard      own session, subreaper of the command's tree, not dumpable; waits, kills, reports
-//!        └─ run   resets the signal mask, sets limits, becomes the command by exec
+//!        └─ run   resets the signal mask, sets limits, confines itself, becomes the command by exec
 //! ```
 //!
 //! The guard exists because a process group is not a tree: what a command starts in a session of its own is re-parented to the
@@ -35,7 +35,14 @@ use rustix::{
     thread::set_no_new_privs,
 };
 
-use super::tree;
+use super::{
+    confined::{Confinement, VARIABLE},
+    tree,
+};
+use proto::runtime::confine;
+use proto::wire::isolation::ToolPolicy;
+
+mod watch;
 
 /// First argument of the worker's executable that leads here.
 pub const VERB: &str = "__exec";
@@ -54,12 +61,10 @@ const KILL_LIMIT: Duration = Duration::from_secs(2);
 const NOFILE_MAX: u64 = 4096;
 /// Largest file a command may write, in bytes: a runaway log ends here, not at a full disk.
 const FSIZE_BYTES_MAX: u64 = 2 << 30;
-/// Writable memory of each process of a command, in bytes. Reservations without access (runtimes make large ones) do not count.
-const DATA_BYTES_MAX: u64 = 4 << 30;
+/// Tasks that other programs of the same user may start while a command runs: the kernel counts a user's, not a tree's.
+const OTHER_TASKS: u64 = 1024;
 /// Added to the worker's own priority, so that a busy command never slows a reply.
 const NICE_STEP: i32 = 5;
-/// Under memory pressure the kernel takes commands first.
-const OOM_SCORE: &str = "700";
 
 /// The arguments of a guard for a command.
 pub fn guard_args(worker_pid: u32, pty: bool, argv: &[OsString]) -> Vec<OsString> {
@@ -140,18 +145,29 @@ fn guard(worker: u32, pty: bool, argv: &[OsString]) -> io::Result<ExitCode> {
     }
     let own_pid = std::process::id();
     // A child that std only forgets: the loop below reaps everything there is.
+    let confinement = confinement()?;
     let child = Command::new("/proc/self/exe")
         .arg0("openclaw-agent")
         .args(stage_args(RUN, own_pid, pty, argv))
         .spawn()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-    let status = wait_for(child.id(), &signals)?;
+    let status = wait_for(child.id(), &signals, confinement.as_ref().map(|known| &known.policy))?;
     tree::kill_until_empty(|| tree::children(own_pid), KILL_LIMIT);
     Ok(mirror(status))
 }
 
-/// Waits for the command, reaping whatever else falls to the guard. None: asked to end, and the command did not in time.
-fn wait_for(child: u32, signals: &SignalFd) -> io::Result<Option<WaitStatus>> {
+/// The policy that came with the environment. A broken one is an error: the command must not run without.
+fn confinement() -> io::Result<Option<Confinement>> {
+    match std::env::var(VARIABLE) {
+        Ok(text) if !text.is_empty() => Ok(Some(serde_json::from_str(&text).map_err(io::Error::other)?)),
+        _ => Ok(None),
+    }
+}
+
+/// Waits for the command, reaping whatever else falls to the guard. None: asked to end, and the command did not in time, or
+/// it exceeded a limit.
+fn wait_for(child: u32, signals: &SignalFd, policy: Option<&ToolPolicy>) -> io::Result<Option<WaitStatus>> {
+    let own = std::process::id();
     let mut kill_at: Option<Instant> = None;
     loop {
         loop {
@@ -167,7 +183,17 @@ fn wait_for(child: u32, signals: &SignalFd) -> io::Result<Option<WaitStatus>> {
         if left == Some(Duration::ZERO) {
             return Ok(None);
         }
-        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        if let Some(why) = policy.and_then(|policy| watch::excess(own, policy)) {
+            // At once and all together, before it grows; the rest falls to the sweep.
+            if let Some(group) = i32::try_from(child).ok().and_then(Pid::from_raw) {
+                let _gone_already = kill_process_group(group, Signal::KILL);
+            }
+            eprintln!("\n[isolation: {why}]");
+            return Ok(None);
+        }
+        let tick = policy.map(|_| watch::EVERY);
+        let timeout = [left, tick].into_iter().flatten().min();
+        let timeout = timeout.and_then(|wait| Timespec::try_from(wait).ok());
         match poll(&mut [PollFd::new(signals, PollFlags::IN)], timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -203,7 +229,8 @@ fn mirror(status: Option<WaitStatus>) -> ExitCode {
 
 fn run(guard: u32, pty: bool, argv: &[OsString]) -> io::Result<ExitCode> {
     follow_parent(guard, Signal::KILL)?;
-    limit();
+    let confinement = confinement()?;
+    limit(confinement.as_ref().map(|known| &known.policy));
     setpgid(None, None)?;
     if pty {
         // The guard blocked SIGTTOU, and the mask is still its mask.
@@ -211,13 +238,18 @@ fn run(guard: u32, pty: bool, argv: &[OsString]) -> io::Result<ExitCode> {
     }
     SigSet::empty().thread_set_mask()?;
     let Some((program, args)) = argv.split_first() else { return Ok(ExitCode::from(EXIT_LAUNCHER)) };
-    let error = Command::new(program).args(args).exec();
+    let mut command = Command::new(program);
+    command.args(args).env_remove(VARIABLE);
+    if let Some(Confinement { policy, enforce: true }) = &confinement {
+        confine::confine_tool(policy)?;
+    }
+    let error = command.exec();
     eprintln!("{}: {error}", program.display());
     Ok(ExitCode::from(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }))
 }
 
 /// Limits of one command. Each is best effort: a host with tighter ones already keeps them.
-fn limit() {
+fn limit(policy: Option<&ToolPolicy>) {
     let lower = |resource: Resource, wanted: u64| {
         let hard = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
         let value = Some(wanted.min(hard));
@@ -226,9 +258,20 @@ fn limit() {
     lower(Resource::Core, 0);
     lower(Resource::Nofile, NOFILE_MAX);
     lower(Resource::Fsize, FSIZE_BYTES_MAX);
-    lower(Resource::Data, DATA_BYTES_MAX);
+    if let Some(policy) = policy {
+        // Reservations without access (runtimes make large ones) do not count.
+        lower(Resource::Data, policy.memory_mb.saturating_mul(1024 * 1024));
+        lower(Resource::Cpu, policy.cpu_seconds);
+        lower(Resource::Nproc, tasks().saturating_add(OTHER_TASKS).saturating_add(policy.processes));
+    }
     let _not_permitted = rustix::process::nice(NICE_STEP);
-    let _not_permitted = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+}
+
+/// Tasks of this host, which are no fewer than this user's.
+fn tasks() -> u64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let total = text.split(' ').nth(3).and_then(|counts| counts.split_once('/')).map(|(_, total)| total);
+    total.and_then(|total| total.parse().ok()).unwrap_or(0)
 }
 
 /// How a command ended.

@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome,
+    BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome, confined,
     output::{self, PAGE_BYTES_MAX},
-    paths,
     read::Target,
 };
 
@@ -57,7 +56,7 @@ impl Tool for Ls {
             let target = directory(&call.args, env)?;
             let limit = limit(&call.args, ENTRIES_DEFAULT, ENTRIES_MAX);
             let meta = target.shown.clone();
-            let outcome = paths::blocking(move || list(&target, limit)).await?;
+            let outcome = confined::blocking(move || list(&target, limit)).await?;
             Ok(outcome.with_meta(meta))
         })
     }

@@ -128,16 +128,6 @@ fn real_path(path: &Path) -> std::io::Result<PathBuf> {
     }
 }
 
-/// Runs file work off the event loop. The pool behind it is bounded by the runtime.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ToolError> + Send + 'static,
-) -> Result<T, ToolError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(_panic_or_shutdown) => Err(ToolError::failed("the file operation was cut short")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::{
-    Block, BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome,
+    Block, BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome, confined,
     output::{self, PAGE_BYTES_MAX, PAGE_LINES_MAX},
     paths,
 };
@@ -68,7 +68,7 @@ impl Tool for Read {
                 Page { offset: line_number(&call.args, "offset")?, limit: line_number(&call.args, "limit")? };
             let image_bytes_max = env.settings.image_bytes_max;
             let meta = target.shown.clone();
-            let outcome = paths::blocking(move || read(target, page, image_bytes_max)).await?;
+            let outcome = confined::blocking(move || read(target, page, image_bytes_max)).await?;
             Ok(outcome.with_meta(meta))
         })
     }

@@ -227,6 +227,7 @@ impl Table {
             env: Arc::clone(&about.env),
             input: about.input,
         };
+        proto::runtime::failpoint::hit("ag.tool.spawn");
         let started = self.spawner.spawn(request).await?;
         let pipes = Pipes::of(started)?;
         let (end, ended) = watch::channel(None);

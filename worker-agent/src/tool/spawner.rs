@@ -21,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    confined,
     launcher::{self, Exit},
     tree,
 };
@@ -149,7 +150,8 @@ fn spawn(launcher: &PathBuf, request: &Request) -> io::Result<(Child, Started)> 
         .args(launcher::guard_args(std::process::id(), request.input == Input::Pty, &request.argv))
         .current_dir(&request.cwd)
         .env_clear()
-        .envs(request.env.iter());
+        .envs(request.env.iter())
+        .env(confined::VARIABLE, policy_text()?);
     let (output, input) = match request.input {
         Input::Pty => {
             let (master, slave) = open_pty()?;
@@ -185,6 +187,11 @@ fn spawn(launcher: &PathBuf, request: &Request) -> io::Result<(Child, Started)> 
             Err(error)
         }
     }
+}
+
+/// The policy as the launcher reads it; empty without one.
+fn policy_text() -> io::Result<String> {
+    confined::current().map_or(Ok(String::new()), |known| serde_json::to_string(known).map_err(io::Error::other))
 }
 
 fn open_pty() -> io::Result<(OwnedFd, OwnedFd)> {

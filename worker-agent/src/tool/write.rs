@@ -5,7 +5,7 @@ use std::{io, io::Write as _, path::Path};
 use serde_json::{Value, json};
 
 use super::{
-    BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome, paths, read::Target,
+    BoxFuture, Effect, Progress, Tool, ToolCall, ToolEnv, ToolError, ToolOutcome, confined, read::Target,
 };
 
 pub struct Write;
@@ -47,7 +47,7 @@ impl Tool for Write {
         Box::pin(async move {
             let target = Target::of(&call.args, env)?;
             let content = call.args.get("content").and_then(Value::as_str).unwrap_or_default().to_owned();
-            paths::blocking(move || {
+            confined::blocking(move || {
                 let path = target.checked()?;
                 let bytes = content.len();
                 replace(&path, content.as_bytes()).map_err(|error| target.error("write", &error))?;
