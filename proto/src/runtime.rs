@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod confine;
+pub mod dump;
 pub mod failpoint;
 pub mod heartbeat;
 pub mod link;

@@ -13,6 +13,7 @@ pub mod error;
 pub mod frame;
 pub mod handshake;
 pub mod id;
+pub mod isolation;
 pub mod limits;
 pub(crate) mod lossy;
 pub mod state;

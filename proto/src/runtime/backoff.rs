@@ -1,7 +1,7 @@
 //! Delay before the n-th try. Pure: the caller brings the random number.
 
 /// Exponential growth with a cap and jitter that only shortens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Backoff {
     pub first_ms: u64,
     pub cap_ms: u64,

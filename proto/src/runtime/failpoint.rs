@@ -1,7 +1,7 @@
 //! Places where a test build dies on purpose. Empty functions in every other build.
 //!
 //! Actions, in the syntax of the `fail` crate (`name=return(kill);other=2*off->return(torn(40))`): `kill` (SIGKILL),
-//! `abort`, `stop` (SIGSTOP), `torn(n)` (the writer writes n bytes and dies).
+//! `abort`, `stop` (SIGSTOP), `panic` (of the task that is there), `torn(n)` (the writer writes n bytes and dies).
 
 /// Arms the failpoints that a test passed; refused text is reported on standard error.
 pub fn arm(spec: &str) {
@@ -25,6 +25,18 @@ pub fn hit(name: &str) {
 pub fn torn(name: &str) -> Option<usize> {
     #[cfg(feature = "failpoints")]
     return armed::torn(name);
+    #[cfg(not(feature = "failpoints"))]
+    {
+        let _ = name;
+        None
+    }
+}
+
+/// Why a step that may fail has to fail here (`refuse(<why>)`); `None` nearly always.
+#[inline]
+pub fn refusal(name: &str) -> Option<String> {
+    #[cfg(feature = "failpoints")]
+    return armed::refusal(name);
     #[cfg(not(feature = "failpoints"))]
     {
         let _ = name;
@@ -62,9 +74,14 @@ mod armed {
             Some("kill") => crate::runtime::sys::kill_self(Signal::SIGKILL),
             Some("stop") => crate::runtime::sys::kill_self(Signal::SIGSTOP),
             Some("abort") => std::process::abort(),
+            Some("panic") => std::panic::panic_any("failpoint panics"),
             Some(other) => tracing::error!(name, other, "failpoint has an unknown action"),
             None => {}
         }
+    }
+
+    pub(super) fn refusal(name: &str) -> Option<String> {
+        Some(action(name)?.strip_prefix("refuse(")?.strip_suffix(')')?.to_owned())
     }
 
     pub(super) fn torn(name: &str) -> Option<usize> {

@@ -6,6 +6,7 @@
 //!
 //! Heartbeats stay inside: the supervisor's end pings, the worker's end answers with its [`Vitals`].
 
+mod carry;
 mod driver;
 mod shared;
 
@@ -18,6 +19,7 @@ use crate::wire::lossy::Lossy;
 use crate::wire::state::{Answer, Known, LinkRules, Outgoing, Seen, SendRefusal, Side, Tally, Violation};
 use crate::wire::{Wire, WireError};
 use bytes::Bytes;
+pub use carry::{CarriedLink, FrozenLink, thaw};
 use shared::Shared;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -151,7 +153,7 @@ impl Vitals {
 /// Starts the driver task on the current runtime.
 pub fn spawn(stream: UnixStream, side: Side, limits: LinkLimits) -> (LinkHandle, LinkEvents) {
     let shared = Arc::new(Shared::new(side, limits));
-    tokio::spawn(driver::drive(stream, shared.clone()));
+    tokio::spawn(driver::drive(stream, shared.clone(), Default::default(), Default::default()));
     (LinkHandle { shared: shared.clone() }, LinkEvents { shared })
 }
 
@@ -292,6 +294,11 @@ impl LinkHandle {
     /// Headers of the last frames received, for a crash report.
     pub fn last_frames(&self) -> Vec<Seen> {
         self.shared.read(|link| link.state.seen().copied().collect())
+    }
+
+    /// The same, for a thread that must not wait.
+    pub fn try_last_frames(&self) -> Option<Vec<Seen>> {
+        self.shared.try_read(|link| link.state.seen().copied().collect())
     }
 
     /// Bytes in the buffers of this end.

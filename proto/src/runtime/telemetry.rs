@@ -4,9 +4,11 @@
 
 use std::io::{self, Write};
 use std::sync::{OnceLock, RwLock};
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// What stands in a line where a secret stood.
@@ -15,6 +17,8 @@ pub const REDACTED: &str = "[redacted]";
 const SECRET_BYTES_MIN: usize = 6;
 
 static SECRETS: OnceLock<RwLock<Vec<String>>> = OnceLock::new();
+/// The filter of a worker's log, for as long as the process lives.
+static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
 fn secrets() -> &'static RwLock<Vec<String>> {
     SECRETS.get_or_init(RwLock::default)
@@ -73,7 +77,21 @@ pub fn init(level_name: &str) {
         .with_current_span(true)
         .with_span_list(false)
         .with_writer(Redacting);
-    let _ = tracing_subscriber::registry().with(targets(level(level_name))).with(lines).try_init();
+    let (filter, handle) = reload::Layer::new(targets(level(level_name)));
+    if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
+        let _first = FILTER.set(handle);
+    }
+}
+
+/// `logging.level` of a new configuration holds from now on (`info` when it names none). Nothing while there is no log.
+pub fn set_level_of(config_json: &str) {
+    let config: serde_json::Value = serde_json::from_str(config_json).unwrap_or_default();
+    let named = config.pointer("/logging/level").and_then(serde_json::Value::as_str).unwrap_or("info");
+    // A worker that says nothing at all cannot be helped: errors are always told.
+    let max = level(named).max(LevelFilter::ERROR);
+    if let Some(handle) = FILTER.get() {
+        let _gone = handle.modify(|filter| *filter = targets(max));
+    }
 }
 
 /// Writer for any `fmt` layer: standard error without secrets.

@@ -11,7 +11,7 @@ use super::shutdown::{Hooks, Stop};
 use super::{confine, failpoint, shutdown, sys, telemetry};
 use crate::wire::frame::{Flags, Frame, FrameDecoder, FrameError, LENGTH_BYTES};
 use crate::wire::handshake::{
-    Bootstrap, Hello, Ready, Reject, SandboxReport, SupHandshake, Welcome, WorkerHandshake, WorkerKind,
+    Bootstrap, Hello, REJECT_ISOLATION, Ready, Reject, SandboxReport, SupHandshake, Welcome, WorkerHandshake, WorkerKind,
 };
 use crate::wire::limits::HELLO_MS;
 use crate::wire::state::{SendRefusal, Side};
@@ -61,6 +61,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Confine(_) => EXIT_CONFIG,
+            Self::Rejected(reject) if reject.code == REJECT_ISOLATION => EXIT_CONFIG,
             Self::Io(_) | Self::Send(_) | Self::ParentGone | Self::NoWelcome => EXIT_TEMPORARY,
             Self::NotALink(_)
             | Self::Version(_)
@@ -94,7 +95,9 @@ pub struct Greeted {
 
 /// First act of a worker's `main`. No thread may exist yet. Also starts the log.
 pub fn begin(kind: WorkerKind, hooks: Hooks) -> Result<Started, StartError> {
-    let mut socket = UnixStream::from(sys::take_stdin()?);
+    let socket = sys::take_stdin()?;
+    sys::close_inherited(&socket)?;
+    let mut socket = UnixStream::from(socket);
     let bootstrap = read_bootstrap(&mut socket)?;
     if bootstrap.kind != kind {
         return Err(StartError::NotALink(format!("it is meant for a worker of kind {:?}", bootstrap.kind)));
@@ -103,7 +106,7 @@ pub fn begin(kind: WorkerKind, hooks: Hooks) -> Result<Started, StartError> {
     sys::die_with_parent(confine::parent_death_signal(kind))?;
     let theirs = version::Range { min: bootstrap.proto_min, max: bootstrap.proto_max };
     let proto = version::negotiate(version::OURS, theirs)?;
-    let sandbox = confine::confine(kind, bootstrap.isolation)?;
+    let sandbox = confine::confine(&bootstrap)?;
     telemetry::init(&bootstrap.log_level);
     failpoint::arm(&bootstrap.failpoints);
     let stop = shutdown::guard(hooks)?;
@@ -161,6 +164,7 @@ impl Started {
         let socket = tokio::net::UnixStream::from_std(self.socket)?;
         let limits = LinkLimits::worker(self.bootstrap.kind);
         let (link, mut events) = link::spawn(socket, Side::Worker, limits);
+        super::dump::show_link(&link);
         let hello = Hello {
             proto_min: version::PROTO_MIN,
             proto_max: version::PROTO_MAX,

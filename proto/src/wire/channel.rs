@@ -94,6 +94,32 @@ pub struct CursorMoved {
     pub cursor: Cursor,
 }
 
+/// The worker is about to read what the network sent under these ids (handed to the kernel before it begins); an empty list
+/// says that all of it is through. When the worker dies by its own doing in between, one of them is to blame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Examining {
+    pub ids: Vec<String>,
+}
+
+/// Something from the network that was not read, because it killed this worker each time ([`SCOPE_SKIP`]). It is kept as it
+/// came. Acknowledged like a message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unreadable {
+    pub ext_id: String,
+    /// As the network sent it, cut to [`RAW_BYTES_MAX`].
+    pub raw: String,
+    #[serde(default)]
+    pub cursor: Option<Cursor>,
+}
+
+/// Largest raw content of an [`Unreadable`]: several times the longest text of any network, and far below a frame.
+pub const RAW_BYTES_MAX: usize = 256 * 1024;
+/// Scope among the cursors of a `Welcome`: ids that were being read when a worker died, joined by `,`. They are read one at a
+/// time.
+pub const SCOPE_SUSPECTS: &str = "suspects";
+/// Scope among the cursors of a `Welcome`: ids that are not to be read at all, joined by `,`.
+pub const SCOPE_SKIP: &str = "skip";
+
 /// C1 is committed for these messages: the network may be told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InboundAck {
@@ -276,6 +302,8 @@ wire_enum! {
         0x0203 Durable State(ChannelState),
         0x0210 Durable Inbound(InboundMsg),
         0x0211 Durable CursorMoved(CursorMoved),
+        0x0212 Durable Examining(Examining),
+        0x0213 Durable Unreadable(Unreadable),
         /// Request; `Done` is the go-ahead.
         0x0220 Durable SendStarted(SendStarted),
         0x0221 Durable SendResult(SendResult),

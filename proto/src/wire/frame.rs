@@ -185,6 +185,11 @@ impl FrameDecoder {
         self.buffer.len()
     }
 
+    /// Gives back what is not yet a whole frame.
+    pub fn into_unfinished(self) -> Vec<u8> {
+        self.buffer.into()
+    }
+
     /// Memory that the decoder holds on to.
     pub fn capacity_bytes(&self) -> usize {
         self.buffer.capacity()

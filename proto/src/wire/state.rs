@@ -14,6 +14,7 @@
 //! here: time is a parameter in milliseconds of any monotonic clock.
 
 mod calls;
+mod carry;
 mod inbox;
 mod outbox;
 mod types;
@@ -28,6 +29,7 @@ use calls::{Asks, Calls, Settled};
 use inbox::Inbox;
 use outbox::Outbox;
 use std::collections::VecDeque;
+pub use carry::CarriedBooks;
 pub use types::{
     Answer, Delivery, Effect, Known, LinkRules, Outgoing, Seen, SendRefusal, Side, Tally, Violation,
 };

@@ -251,6 +251,7 @@ fn handshakes() -> Vec<Sample> {
         proto_min: 1,
         proto_max: 1,
         isolation: Isolation::Require,
+        policy: None,
         log_level: text("debug"),
         boot_id: id(9),
         failpoints: text("a=off"),
@@ -263,7 +264,13 @@ fn handshakes() -> Vec<Sample> {
         epoch: 7,
         pid: 42,
         caps: 1,
-        sandbox: SandboxReport { no_new_privs: true, dumpable: true, landlock_abi: 6, seccomp: true },
+        sandbox: SandboxReport {
+            no_new_privs: true,
+            dumpable: true,
+            landlock_abi: 6,
+            seccomp: true,
+            ..SandboxReport::default()
+        },
     };
     let limits = LinkLimitsWire { frame_bytes_max: 1, window_bytes: 2, ping_ms: 3 };
     let welcome = Welcome {
@@ -402,6 +409,8 @@ fn from_channel() -> Vec<Sample> {
         sample(ChannelToSup::State(state)),
         sample(ChannelToSup::Inbound(inbound)),
         sample(ChannelToSup::CursorMoved(CursorMoved { cursor: cursor() })),
+        sample(ChannelToSup::Examining(Examining { ids: vec![text("700")] })),
+        sample(ChannelToSup::Unreadable(Unreadable { ext_id: text("700"), raw: text("{}"), cursor: Some(cursor()) })),
         sample(ChannelToSup::SendStarted(SendStarted { out_id: id(2) })),
         sample(ChannelToSup::SendResult(SendResult { out_id: id(2), outcome: delivered })),
         sample(ChannelToSup::Receipt(Receipt { ext_id: text("5"), kind: text("read") })),

@@ -19,12 +19,20 @@ const BATCH_KEPT_BYTES: usize = 128 * 1024;
 /// How long a closing link may still write and read what is on its way.
 const LINGER: Duration = Duration::from_secs(1);
 
-pub(super) async fn drive(mut stream: UnixStream, shared: Arc<Shared>) {
+/// `decoder` and `batch` hold what another image had read and not yet written (see [`super::carry`]). They live here, so
+/// that a read or a write that is broken off goes on where it stopped.
+pub(super) async fn drive(
+    mut stream: UnixStream,
+    shared: Arc<Shared>,
+    mut decoder: FrameDecoder,
+    mut batch: BytesMut,
+) {
     let (mut reader, mut writer) = stream.split();
-    let mut decoder = FrameDecoder::default();
-    // Lives here, so that a write that is broken off goes on where it stopped.
-    let mut batch = BytesMut::new();
     tokio::select! {
+        () = shared.asked_to_freeze() => {
+            super::carry::give_back(stream, &shared, decoder, &batch);
+            shared.close(CloseReason::Local);
+        }
         why = read_all(&mut reader, &mut decoder, &shared) => shared.close(why),
         error = write_all(&mut writer, &mut batch, &shared) => {
             // The peer no longer reads. What it sent before is still worth reading.
@@ -67,7 +75,9 @@ async fn read_all(reader: &mut ReadHalf<'_>, decoder: &mut FrameDecoder, shared:
 
 async fn write_all(writer: &mut WriteHalf<'_>, batch: &mut BytesMut, shared: &Shared) -> io::Error {
     loop {
-        shared.next_batch(batch).await;
+        if batch.is_empty() {
+            shared.next_batch(batch).await;
+        }
         if let Err(error) = write_batch(writer, batch).await {
             return error;
         }

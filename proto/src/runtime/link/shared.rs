@@ -1,6 +1,6 @@
 //! What handles and the driver task of one link share.
 
-use super::{CloseReason, LinkEvent, LinkLimits, Vitals};
+use super::{CloseReason, FrozenLink, LinkEvent, LinkLimits, Vitals};
 use crate::runtime::heartbeat::{Beat, Heartbeat};
 use crate::runtime::sys;
 use crate::wire::control::{Ping, Pong};
@@ -27,6 +27,7 @@ pub(super) struct Inner {
     pong: Option<(Pong, u64)>,
     lag_ms: u64,
     written: bool,
+    freeze: Option<oneshot::Sender<FrozenLink>>,
 }
 
 pub(super) struct Shared {
@@ -39,6 +40,7 @@ pub(super) struct Shared {
     room: Notify,
     flushed: Notify,
     ended: Notify,
+    to_freeze: Notify,
 }
 
 impl std::fmt::Debug for Shared {
@@ -49,12 +51,17 @@ impl std::fmt::Debug for Shared {
 
 impl Shared {
     pub(super) fn new(side: Side, limits: LinkLimits) -> Self {
+        let state = LinkState::new(side, limits.rules.clone());
+        Self::with_state(side, limits, state)
+    }
+
+    pub(super) fn with_state(side: Side, limits: LinkLimits, state: LinkState) -> Self {
         let heartbeat = (side == Side::Supervisor).then(|| match limits.heartbeat_ms {
             Some((ping_ms, hung_ms)) => Heartbeat::with_periods(0, ping_ms, hung_ms),
             None => Heartbeat::new(0),
         });
         let inner = Inner {
-            state: LinkState::new(side, limits.rules),
+            state,
             waiters: HashMap::new(),
             closed: None,
             told_closed: false,
@@ -63,6 +70,7 @@ impl Shared {
             pong: None,
             lag_ms: 0,
             written: true,
+            freeze: None,
         };
         Self {
             inner: Mutex::new(inner),
@@ -74,6 +82,7 @@ impl Shared {
             room: Notify::new(),
             flushed: Notify::new(),
             ended: Notify::new(),
+            to_freeze: Notify::new(),
         }
     }
 
@@ -89,6 +98,11 @@ impl Shared {
 
     pub(super) fn read<R>(&self, look: impl FnOnce(&Inner) -> R) -> R {
         look(&self.lock())
+    }
+
+    /// `None` while another thread holds the books.
+    pub(super) fn try_read<R>(&self, look: impl FnOnce(&Inner) -> R) -> Option<R> {
+        self.inner.try_lock().ok().map(|inner| look(&inner))
     }
 
     /// Changes the books and wakes the writer.
@@ -131,7 +145,25 @@ impl Shared {
         }
     }
 
+    /// The driver answers, or drops `reply` when it has ended.
+    pub(super) fn ask_to_freeze(&self, reply: oneshot::Sender<FrozenLink>) {
+        let mut link = self.lock();
+        if link.closed.is_none() {
+            link.freeze = Some(reply);
+        }
+        drop(link);
+        self.to_freeze.notify_one();
+    }
+
+    pub(super) fn take_freeze(&self) -> Option<oneshot::Sender<FrozenLink>> {
+        self.lock().freeze.take()
+    }
+
     // --- the driver's side ---
+
+    pub(super) async fn asked_to_freeze(&self) {
+        self.to_freeze.notified().await;
+    }
 
     /// Fills `batch` with frames that may go now, waiting until there is one.
     pub(super) async fn next_batch(&self, batch: &mut BytesMut) {
@@ -281,6 +313,7 @@ impl Shared {
             self.carry_out(&mut link, effect, now_ms);
         }
         link.waiters.clear();
+        link.freeze = None;
         drop(link);
         self.room.notify_waiters();
         self.to_consumer.notify_one();

@@ -265,3 +265,56 @@ async fn closing_writes_what_is_queued_as_whole_frames() {
     assert_eq!((count, decoder.unfinished_bytes()), (20, 0));
     assert_eq!(LinkRules::default().part_bytes, 256 * 1024);
 }
+
+/// The supervisor's end is frozen between two bytes of a frame and thawed as another image would: nothing is lost, nothing
+/// comes twice, and no answer is owed for ever.
+#[tokio::test]
+async fn a_frozen_link_goes_on_where_it_stopped() {
+    let (sup, mut events, mut peer) = raw();
+    let mut bytes = BytesMut::new();
+    for n in 1..=3 {
+        let message = Outgoing::of(&started(&n.to_string()));
+        let corr = if n == 2 { 8 } else { 0 };
+        let frame = crate::wire::Frame {
+            code: message.code,
+            class: message.class,
+            flags: message.flags,
+            corr,
+            payload: message.payload,
+        };
+        frame.encode(&mut bytes).unwrap();
+    }
+    let cut = bytes.len() - 5;
+    peer.write_all(&bytes[..cut]).await.unwrap();
+    assert!(matches!(next(&mut events).await, LinkEvent::Message { corr: 0, .. }));
+    assert!(matches!(next(&mut events).await, LinkEvent::Message { corr: 8, .. }), "taken, not answered");
+    sup.try_send(&call("first")).unwrap();
+    sup.flush().await;
+    sup.pause().unwrap();
+    sup.try_send(&call("second")).unwrap();
+    let frozen = sup.freeze().await.expect("a live link");
+    assert!(sup.try_send(&call("lost")).is_err(), "nobody drives it any more");
+    let state: CarriedLink = crate::wire::decode_payload(0, &crate::wire::encode_payload(&frozen.state)).unwrap();
+    assert_eq!(state, frozen.state);
+    drop((sup, events));
+
+    let limits = LinkLimits::supervisor(WorkerKind::Agent);
+    let (sup, mut events) = thaw(frozen.socket, Side::Supervisor, limits, state).unwrap();
+    peer.write_all(&bytes[cut..]).await.unwrap();
+    let LinkEvent::Message { code, payload, .. } = next(&mut events).await else { panic!() };
+    assert_eq!(AgentToSup::decode(code, &payload).unwrap(), started("3"));
+    sup.resume().unwrap();
+    let (mut decoder, mut calls, mut refused) = (FrameDecoder::default(), Vec::new(), Vec::new());
+    while calls.len() < 2 || refused.is_empty() {
+        let read = tokio::time::timeout(Duration::from_secs(10), peer.read_buf(decoder.room())).await;
+        assert!(read.expect("in time").unwrap() > 0);
+        while let Some(frame) = decoder.next_frame().unwrap() {
+            match SupToAgent::decode(frame.code, &frame.payload) {
+                Ok(SupToAgent::Rpc(call)) => calls.push(call.method),
+                _ if frame.flags.has(Flags::ERROR) => refused.push(frame.corr),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!((calls, refused), (vec!["first".to_owned(), "second".to_owned()], vec![8]));
+}

@@ -1,5 +1,6 @@
 //! Who owes whom an answer: our requests ([`Calls`]) and the peer's ([`Asks`]).
 
+use super::carry::{CarriedAsks, CarriedCalls};
 use super::{Answer, PART, Side, Violation, wire_error};
 use crate::wire::control::Part;
 use crate::wire::decode_payload;
@@ -150,6 +151,23 @@ impl Calls {
         (settled, cancels)
     }
 
+    pub(super) fn carry(&self) -> CarriedCalls {
+        CarriedCalls {
+            next: self.next,
+            open: self.open.keys().copied().collect(),
+            done: self.done.iter().copied().collect(),
+        }
+    }
+
+    /// Nobody waits for the open ones any more.
+    pub(super) fn restore(&mut self, carried: CarriedCalls, until_ms: u64) {
+        self.next = self.next.max(carried.next);
+        self.done.extend(carried.done);
+        for corr in carried.open {
+            self.open.insert(corr, Call { wait: Wait::Abandoned(until_ms), parts: BytesMut::new() });
+        }
+    }
+
     /// Forgets all; returns those that still have a waiter.
     pub(super) fn close(&mut self) -> Vec<u64> {
         self.parts_bytes = 0;
@@ -194,6 +212,17 @@ impl Asks {
         }
         self.open.insert(corr, None);
         Ok(())
+    }
+
+    pub(super) fn carry(&self) -> CarriedAsks {
+        CarriedAsks { open: self.open.keys().copied().collect(), last: self.last.to_vec() }
+    }
+
+    pub(super) fn restore(&mut self, carried: CarriedAsks) {
+        self.open.extend(carried.open.into_iter().map(|corr| (corr, None)));
+        for (last, carried) in self.last.iter_mut().zip(carried.last) {
+            *last = carried;
+        }
     }
 
     pub(super) fn is_open(&self, corr: u64) -> bool {

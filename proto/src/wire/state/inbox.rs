@@ -1,6 +1,8 @@
 //! What was received and not yet taken by the consumer, and the peer's credit.
 
+use super::carry::{CarriedInbox, CarriedItem};
 use super::{Delivery, Violation};
+use crate::wire::frame::Flags;
 use crate::wire::limits::{CONTROL_INBOX_BYTES_MAX, CONTROL_INBOX_MAX};
 use std::collections::VecDeque;
 
@@ -24,6 +26,42 @@ pub(super) struct Inbox {
 impl Inbox {
     pub(super) fn new(window: u64) -> Self {
         Self { items: VecDeque::new(), window, held: 0, owed: 0, waiting: 0, control: 0, control_bytes: 0 }
+    }
+
+    pub(super) fn carry(&self) -> CarriedInbox {
+        let item = |(delivery, charge): &(Delivery, u64)| match delivery {
+            Delivery::Message { code, corr, flags, payload } => CarriedItem {
+                code: *code,
+                corr: *corr,
+                flags: flags.0,
+                payload: payload.to_vec(),
+                charge: *charge,
+                ..CarriedItem::default()
+            },
+            Delivery::Cancel { corr } => {
+                CarriedItem { cancel: true, corr: *corr, charge: *charge, ..CarriedItem::default() }
+            }
+        };
+        CarriedInbox { items: self.items.iter().map(item).collect(), held: self.held, owed: self.owed }
+    }
+
+    /// Bounds were kept when the items came.
+    pub(super) fn restore(&mut self, carried: CarriedInbox) {
+        for item in carried.items {
+            let CarriedItem { cancel, code, corr, flags, payload, charge } = item;
+            let delivery = if cancel {
+                Delivery::Cancel { corr }
+            } else {
+                Delivery::Message { code, corr, flags: Flags(flags), payload: payload.into() }
+            };
+            if charge == 0 {
+                self.control += 1;
+                self.control_bytes += size(&delivery);
+            }
+            self.waiting += charge;
+            self.items.push_back((delivery, charge));
+        }
+        (self.held, self.owed) = (carried.held, carried.owed);
     }
 
     pub(super) fn charge(&mut self, bytes: u64) -> Result<(), Violation> {

@@ -1,6 +1,7 @@
 //! What waits to be written. Control overtakes; durable and lossy frames keep their order among each other, so that a
 //! tool event never stands before the text that led to it.
 
+use super::carry::{self, CarriedOutbox, CarriedResult};
 use super::{LinkRules, Outgoing, PART, SendRefusal, Violation, charge};
 use crate::wire::control::{Cancel, LinkControl, Part, Paused};
 use crate::wire::frame::{Flags, Frame};
@@ -90,6 +91,46 @@ impl Outbox {
 
     pub(super) fn has_control(&self) -> bool {
         !self.control.is_empty() || !self.cancels.is_empty() || self.paused > 0
+    }
+
+    /// Lossy slots go along as the frames that they would have become.
+    pub(super) fn carry(&self) -> CarriedOutbox {
+        let entries: Vec<Frame> = self
+            .entries
+            .iter()
+            .map(|entry| match entry {
+                Entry::Durable(frame) => frame.clone(),
+                Entry::Lossy { slot, .. } => slot.outgoing().frame(0),
+            })
+            .collect();
+        let result = |long: &LongResult| CarriedResult {
+            last: carry::join(std::iter::once(&long.last)),
+            rest: long.rest.to_vec(),
+        };
+        CarriedOutbox {
+            control: carry::join(self.control.iter()),
+            cancels: self.cancels.iter().copied().collect(),
+            entries: carry::join(entries.iter()),
+            results: self.results.iter().map(result).collect(),
+            credit: self.credit,
+        }
+    }
+
+    /// Bounds do not apply: all of it was in an outbox before.
+    pub(super) fn restore(&mut self, carried: CarriedOutbox) {
+        self.control.extend(carry::split(&carried.control));
+        self.cancels.extend(carried.cancels);
+        for frame in carry::split(&carried.entries) {
+            self.counts.durable += 1;
+            self.counts.durable_bytes += charge(&frame);
+            self.entries.push_back(Entry::Durable(frame));
+        }
+        for result in carried.results {
+            self.counts.result_bytes += result.rest.len();
+            let last = carry::terminal(&result.last);
+            self.results.push_back(LongResult { last, rest: result.rest.into() });
+        }
+        self.credit = carried.credit.min(self.rules.window_bytes);
     }
 
     pub(super) fn clear(&mut self) {
