@@ -6,9 +6,10 @@
 //! Only this part hands out leases; a channel worker never drains a queue by itself.
 
 pub mod account;
+pub mod carry;
 pub mod classes;
 
-use crate::config::ConfigSnapshot;
+use crate::config::{ConfigHandle, ConfigSnapshot};
 use crate::journal::{Draft, Journal, JournalHandle};
 use crate::worker::Workers;
 use account::{AccountCommand, AccountTask};
@@ -27,6 +28,7 @@ const ACCOUNT_COMMANDS_MAX: usize = 256;
 /// Handle of all deliveries, for the core's thread.
 #[derive(Clone)]
 pub struct Delivery {
+    config: ConfigHandle,
     journal: JournalHandle,
     workers: Workers,
     accounts: Rc<RefCell<HashMap<String, mpsc::Sender<AccountCommand>>>>,
@@ -42,8 +44,8 @@ fn account_of(to: &Target) -> String {
 }
 
 impl Delivery {
-    pub fn new(journal: JournalHandle, workers: Workers) -> Self {
-        Self { journal, workers, accounts: Rc::default() }
+    pub fn new(config: ConfigHandle, journal: JournalHandle, workers: Workers) -> Self {
+        Self { config, journal, workers, accounts: Rc::default() }
     }
 
     /// Does a reply to this place stream into a placeholder? `channels.<channel>[.accounts.<account>].streaming`; on by
@@ -69,7 +71,7 @@ impl Delivery {
         }
         let (commands, inbox) = mpsc::channel(ACCOUNT_COMMANDS_MAX);
         accounts.insert(account.to_owned(), commands.clone());
-        let task = AccountTask::new(account, self.journal.clone(), self.workers.clone());
+        let task = AccountTask::new(account, self.config.clone(), self.journal.clone(), self.workers.clone());
         tokio::task::spawn_local(task.run(inbox));
         commands
     }

@@ -40,6 +40,7 @@ use proto::wire::id::Id;
 pub use error::JournalError;
 pub use handle::JournalHandle;
 pub use proto::wire::agent::SessionRow;
+pub use schema::SCHEMA_VERSION;
 pub use types::*;
 pub use writer::OpenOptions;
 
@@ -72,6 +73,8 @@ pub trait Journal: Clone + Send + Sync + 'static {
         run: impl Fn(i64) -> NewRun + Send + 'static,
         epoch: u64,
     ) -> impl Future<Output = Res<(Accepted, Option<RunStart>)>> + Send;
+    /// C1 of something that is not read: kept as a dead letter at once.
+    fn bury(&self, accept: AcceptInbound) -> impl Future<Output = Res<Accepted>> + Send;
     /// `Received` → `Queued`.
     fn enqueue(&self, seq: i64) -> impl Future<Output = Res<()>> + Send;
     /// `Received` or `Queued` → `Suppressed` (policy, dropped by the queue's cap, answered by a command).
@@ -131,7 +134,13 @@ pub trait Journal: Clone + Send + Sync + 'static {
     /// Per account, when its next row becomes due (`(account, next_us)`).
     fn next_due(&self) -> impl Future<Output = Res<Vec<(String, i64)>>> + Send;
     /// C9.
-    fn lease(&self, out_id: Id, epoch: u64, now_us: i64) -> impl Future<Output = Res<OutboxRow>> + Send;
+    fn lease(
+        &self,
+        out_id: Id,
+        epoch: u64,
+        on_unknown: OnUnknown,
+        now_us: i64,
+    ) -> impl Future<Output = Res<OutboxRow>> + Send;
     /// C10. Only after `Ok` may the worker be told to write to the network.
     fn wire(&self, out_id: Id, epoch: u64, kind: WireKind) -> impl Future<Output = Res<()>> + Send;
     /// The placeholder is out and has this id: from here on the send is an edit, which can be repeated.
@@ -150,8 +159,19 @@ pub trait Journal: Clone + Send + Sync + 'static {
     fn outbox_of_run(&self, run_id: Id) -> impl Future<Output = Res<Vec<OutboxRow>>> + Send;
     /// Open rows, oldest first; of one account, or of all.
     fn open_outbox(&self, account: Option<String>) -> impl Future<Output = Res<Vec<OutboxRow>>> + Send;
-    /// Ends what is older than it may be; one entry per chat.
-    fn expire(&self, now_us: i64) -> impl Future<Output = Res<Vec<ExpiredChat>>> + Send;
+    /// Ends what is older than it may be; one entry per chat. `note` makes the row that tells the chat, added in the same
+    /// commit.
+    fn expire(
+        &self,
+        now_us: i64,
+        note: impl Fn(&ExpiredChat) -> Option<NewOutbox> + Send + 'static,
+    ) -> impl Future<Output = Res<Vec<ExpiredChat>>> + Send;
+    /// For a person to look at, in creation order.
+    fn outbox_list(&self, filter: OutboxFilter) -> impl Future<Output = Res<Vec<OutboxRow>>> + Send;
+    /// Makes a row due now, also one that failed, went out of date or whose outcome is not known.
+    fn outbox_retry(&self, out_id: Id, now_us: i64) -> impl Future<Output = Res<OutboxRow>> + Send;
+    /// Gives a row up; refused while it is being sent.
+    fn outbox_discard(&self, out_id: Id, now_us: i64) -> impl Future<Output = Res<OutboxRow>> + Send;
 
     // ---- session index -------------------------------------------------------------------------------------------
 
@@ -205,14 +225,17 @@ pub trait Journal: Clone + Send + Sync + 'static {
     /// Lists it once per `(kind, reference)`.
     fn dead_add(&self, letter: NewDeadLetter) -> impl Future<Output = Res<()>> + Send;
     fn dead_list(&self) -> impl Future<Output = Res<Vec<DeadLetter>>> + Send;
-    /// Puts the message back (`Queued` or `Pending` with a new hour to live). `false`: imported ones cannot be.
-    fn dead_retry(&self, id: i64, now_us: i64) -> impl Future<Output = Res<bool>> + Send;
+    fn dead_get(&self, id: i64) -> impl Future<Output = Res<DeadLetter>> + Send;
+    /// Puts the message back (`Queued` or `Pending` with a new hour to live).
+    fn dead_retry(&self, id: i64, now_us: i64) -> impl Future<Output = Res<Revived>> + Send;
     fn dead_discard(&self, id: i64) -> impl Future<Output = Res<bool>> + Send;
 
     // ---- the whole -----------------------------------------------------------------------------------------------
 
     /// Once per start, before any worker: takes back what the last life left in the air. A second call changes nothing.
     fn recover(&self, now_us: i64) -> impl Future<Output = Res<Recovered>> + Send;
+    /// Instead of [`Journal::recover`] when the workers went on.
+    fn carry_over(&self, on: CarriedOver, now_us: i64) -> impl Future<Output = Res<Recovered>> + Send;
     /// One bounded pass of housekeeping; call again at once while `more`.
     fn trim(&self, now_us: i64) -> impl Future<Output = Res<Trimmed>> + Send;
     fn stats(&self) -> impl Future<Output = Res<JournalStats>> + Send;

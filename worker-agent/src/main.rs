@@ -1,9 +1,11 @@
 //! `openclaw-agent`: one process per agent. Transcripts, prompt, model calls and tools; no network port.
 
 mod agent;
+mod canary;
 mod clock;
 mod command;
 mod config;
+mod net_guard;
 mod prompt;
 mod provider;
 mod rpc;
@@ -19,6 +21,7 @@ fn main() -> std::process::ExitCode {
         None => worker::main(),
         Some(verb) if verb == tool::launcher::VERB => tool::launcher::main(args),
         Some(flag) if flag == "--check-config" => config::check_main(),
+        Some(flag) if flag == "--canary" => canary::main(),
         Some(flag) if flag == "--schema" => config::schema_main(),
         Some(flag) if flag == prompt::seed::VERB => prompt::seed::main(args),
         Some(flag) if flag == "--version" => {

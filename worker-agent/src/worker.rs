@@ -13,22 +13,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use proto::runtime::dump;
 use proto::runtime::failpoint;
 use proto::runtime::link::{LinkEvent, LinkHandle};
 use proto::runtime::shutdown::Hooks;
 use proto::runtime::worker_start::{self, Greeted, StartError, Started};
 use proto::wire::agent::{AgentToSup, FinalAck, RpcCall, RpcResult, RunFinal, RunSpec, Steered, SupToAgent};
-use proto::wire::handshake::{SecretMap, WorkerConfig, WorkerKind};
+use proto::wire::handshake::{Isolation, SecretMap, WorkerConfig, WorkerKind};
 use proto::wire::{Id, Wire, WireError};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Active, Agent, Parts, Upstream};
+use crate::canary;
 use crate::prompt;
 use crate::session::sessions::{SessionError, Sessions};
 use crate::setup::Setup;
 use crate::tool::BoxFuture;
+use crate::tool::confined::{self, Confinement};
 use crate::tool::registry::Registry;
 use crate::tool::running::{ExitNotice, Table};
 use crate::tool::spawner::Spawner;
@@ -88,8 +91,12 @@ pub fn main() -> ExitCode {
 }
 
 fn start() -> Result<(), WorkerError> {
-    let hooks = Hooks { dump: Box::new(dump), last: Box::new(kill_children) };
+    let hooks = Hooks { last: Box::new(kill_children), ..Hooks::default() };
     let started = worker_start::begin(WorkerKind::Agent, hooks)?;
+    if let Some(policy) = started.bootstrap.policy.as_ref().and_then(|policy| policy.tool.clone()) {
+        let enforce = started.bootstrap.isolation != Isolation::Off;
+        confined::install(Confinement { policy, enforce })?;
+    }
     let spawner = Spawner::start(PathBuf::from("/proc/self/exe"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -101,12 +108,6 @@ fn start() -> Result<(), WorkerError> {
     runtime.shutdown_timeout(Duration::from_millis(500));
     kill_children();
     result
-}
-
-/// What is going on, for a report of a hung worker.
-fn dump() {
-    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
-    tracing::warn!(threads, "state on request");
 }
 
 /// Everything that tools started and that still lives.
@@ -133,6 +134,7 @@ async fn run(started: Started, spawner: Spawner) -> Result<(), WorkerError> {
         commands: Arc::new(Table::new(spawner, notices)),
     }));
     greeted.ready("").map_err(StartError::from)?;
+    failpoint::hit("ag.up");
     let worker = Worker {
         agent_id,
         agent,
@@ -150,7 +152,12 @@ async fn run(started: Started, spawner: Spawner) -> Result<(), WorkerError> {
 async fn activate(agent_id: &str, config: &WorkerConfig, secrets: &SecretMap) -> Active {
     let (id, config, secrets) = (agent_id.to_owned(), config.clone(), secrets.clone());
     // Reads the auth profiles.
-    let made = tokio::task::spawn_blocking(move || Setup::new(&id, &config, &secrets)).await;
+    let made = tokio::task::spawn_blocking(move || {
+        let setup = Setup::new(&id, &config, &secrets);
+        canary::init(&setup);
+        setup
+    })
+    .await;
     let setup = match made {
         Ok(setup) => setup,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -277,6 +284,7 @@ impl Worker {
             }
             SupToAgent::Rpc(call) => self.rpc(corr, call),
             SupToAgent::ConfigDelta(delta) => {
+                proto::runtime::telemetry::set_level_of(&delta.config.config_json);
                 let active = activate(&self.agent_id, &delta.config, &delta.secrets).await;
                 self.agent.configure(active);
                 if corr != 0 {
@@ -318,7 +326,9 @@ impl Worker {
         }
         let (agent, link, runs) = (self.agent.clone(), self.link.clone(), self.runs.clone());
         let stopping = self.stopping.clone();
+        let shown = dump::Task::begin(format!("run {run_id}"));
         self.tasks.spawn(async move {
+            let _shown = shown;
             match driver::execute(agent, spec, control).await {
                 Some(done) => tell_until_acked(&link, done, &acked, &stopping).await,
                 None => drop(locked(&runs).remove(&run_id)),

@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use proto::view::ConfigView;
-use proto::wire::handshake::{SecretMap, Welcome, WorkerId};
+use proto::wire::handshake::{SecretMap, WorkerConfig, WorkerId};
 use serde_json::Value;
 
-/// What a channel is opened with. Built once from `Welcome`.
+/// What a channel is opened with: from the `Welcome`, and again from each `ConfigDelta`.
 pub struct Account {
     /// `telegram`, …
     pub channel: String,
@@ -30,16 +30,16 @@ pub enum AccountError {
 }
 
 impl Account {
-    pub fn from_welcome(worker: &WorkerId, welcome: &Welcome) -> Result<Self, AccountError> {
+    pub fn new(worker: &WorkerId, given: &WorkerConfig, secrets: &SecretMap) -> Result<Self, AccountError> {
         let (channel, id) = worker.account().ok_or_else(|| AccountError::NoAccount(worker.clone()))?;
-        let config: Value = serde_json::from_str(&welcome.config.config_json)?;
+        let config: Value = serde_json::from_str(&given.config_json)?;
         let section = config.get("channels").and_then(|all| all.get(channel)).cloned().unwrap_or(Value::Null);
         Ok(Self {
             channel: channel.to_owned(),
             id: id.to_owned(),
             section: merged(section, id),
-            secrets: welcome.secrets.clone(),
-            state_dir: PathBuf::from(&welcome.config.paths.state_dir),
+            secrets: secrets.clone(),
+            state_dir: PathBuf::from(&given.paths.state_dir),
             mention_patterns: mention_patterns(&config),
         })
     }

@@ -152,6 +152,9 @@ pub trait Channel: Send + Sync + 'static {
     /// Shows for a few seconds that an answer is being written.
     fn typing<'a>(&'a self, to: &'a Target) -> Pending<'a, Result<(), SendFailure>>;
 
+    /// Takes over what changed and needs no new connection. The supervisor starts a new process for the rest.
+    fn configure(&self, account: &Account);
+
     /// Asks the network who we are (`channels status --probe`).
     fn probe(&self) -> Pending<'_, Value>;
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use proto::wire::channel::{Cursor, InboundMsg};
+use proto::wire::channel::{Cursor, InboundMsg, Unreadable};
 use tokio::sync::oneshot;
 
 use crate::supervisor::Supervisor;
@@ -45,12 +45,27 @@ impl Inbox {
 
     /// Returns when the journal has the message. Messages of one chat must be offered one after the other.
     pub async fn store(&self, message: InboundMsg) -> Result<(), Gone> {
+        let ext_id = message.ext_id.clone();
+        self.until_stored(&ext_id, Offer::Message(message)).await
+    }
+
+    /// The same for something that is kept unread.
+    pub async fn bury(&self, message: Unreadable) -> Result<(), Gone> {
+        let ext_id = message.ext_id.clone();
+        self.until_stored(&ext_id, Offer::Unread(message)).await
+    }
+
+    async fn until_stored(&self, ext_id: &str, offer: Offer) -> Result<(), Gone> {
         loop {
             let (sender, verdict) = oneshot::channel();
-            self.lock().insert(message.ext_id.clone(), sender);
-            let _forget = Forget { waiting: &self.waiting, ext_id: &message.ext_id };
+            self.lock().insert(ext_id.to_owned(), sender);
+            let _forget = Forget { waiting: &self.waiting, ext_id };
             proto::runtime::failpoint::hit("ch.recv.before_inbound");
-            self.supervisor.offer(message.clone()).await.map_err(|_| Gone)?;
+            let sent = match &offer {
+                Offer::Message(message) => self.supervisor.offer(message.clone()).await,
+                Offer::Unread(message) => self.supervisor.unreadable(message.clone()).await,
+            };
+            sent.map_err(|_| Gone)?;
             proto::runtime::failpoint::hit("ch.recv.after_inbound");
             self.supervisor.progressed();
             match verdict.await.map_err(|_| Gone)? {
@@ -60,7 +75,7 @@ impl Inbox {
                 }
                 Verdict::NotNow { retry_ms } => {
                     let pause = u64::from(retry_ms).clamp(RETRY_MS_MIN, RETRY_MS_MAX);
-                    tracing::info!(ext_id = %message.ext_id, pause, "message not stored, offered again later");
+                    tracing::info!(ext_id, pause, "message not stored, offered again later");
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                 }
             }
@@ -82,6 +97,12 @@ impl Inbox {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Verdict>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is offered until the journal has it.
+enum Offer {
+    Message(InboundMsg),
+    Unread(Unreadable),
 }
 
 /// Takes the waiter away when the offer ends early.

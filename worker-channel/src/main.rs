@@ -10,6 +10,7 @@ mod dedup;
 mod inbound;
 mod media;
 mod outbound;
+mod probe;
 mod supervisor;
 mod text;
 mod worker;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
             println!("openclaw-channel {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
+        ["--probe"] => probe::main(),
         ["--schema", rest @ ..] => check::schema(rest.first().copied()),
         ["--check-config", rest @ ..] => check::config(rest.first().copied()),
         _ => {

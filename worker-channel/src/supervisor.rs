@@ -6,8 +6,8 @@
 use proto::runtime::link::{LinkHandle, RequestError};
 use proto::wire::Id;
 use proto::wire::channel::{
-    ChannelPhase, ChannelState, ChannelToSup, Cursor, CursorMoved, InboundMsg, Placed, SendOutcome,
-    SendResult, SendStarted,
+    ChannelPhase, ChannelState, ChannelToSup, Cursor, CursorMoved, Examining, InboundMsg, Placed, SendOutcome,
+    SendResult, SendStarted, Unreadable,
 };
 use proto::wire::state::SendRefusal;
 
@@ -29,6 +29,20 @@ impl Supervisor {
     /// Hands over a message from the network; waits for room. The acknowledgement comes later.
     pub async fn offer(&self, message: InboundMsg) -> Result<(), SendRefusal> {
         self.link.send(&ChannelToSup::Inbound(message)).await
+    }
+
+    /// Says what is read next, and waits until the kernel has it: whatever the reading does to this process, the
+    /// supervisor will know.
+    pub async fn examining(&self, ids: Vec<String>) {
+        // A link that is gone takes this process with it.
+        if self.link.send(&ChannelToSup::Examining(Examining { ids })).await.is_ok() {
+            self.link.flush().await;
+        }
+    }
+
+    /// Hands over what is not read.
+    pub async fn unreadable(&self, message: Unreadable) -> Result<(), SendRefusal> {
+        self.link.send(&ChannelToSup::Unreadable(message)).await
     }
 
     /// Only the network's position moved.

@@ -14,7 +14,7 @@ use proto::wire::Wire;
 use proto::wire::agent::{RpcCall, RpcResult};
 use proto::wire::channel::{ChannelPhase, ChannelToSup, Reconciled, SupToChannel};
 use proto::wire::error::WireError;
-use proto::wire::handshake::WorkerKind;
+use proto::wire::handshake::{WorkerId, WorkerKind};
 use tokio::task::JoinHandle;
 
 use crate::account::{Account, AccountError};
@@ -34,8 +34,19 @@ const FINISH_SENDS: Duration = Duration::from_millis(2_500);
 /// A probe of the network that takes longer is answered as failed.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
 
+/// A panic in any task is the end of the process: it serves one account, and a task that is gone without a word would leave
+/// its chat unanswered for ever. The next start goes on from the journal a moment later.
+fn die_of_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        usual(info);
+        std::process::abort();
+    }));
+}
+
 /// Runs the worker and maps its end to an exit code.
 pub fn main() -> ExitCode {
+    die_of_panics();
     let started = match worker_start::begin(WorkerKind::Channel, Hooks::default()) {
         Ok(started) => started,
         Err(error) => {
@@ -107,7 +118,7 @@ impl AccountOpenError {
 }
 
 fn open(greeted: &Greeted) -> Result<(Account, Arc<dyn Channel>), AccountOpenError> {
-    let account = Account::from_welcome(&greeted.bootstrap.worker_id, &greeted.welcome)?;
+    let account = Account::new(&greeted.bootstrap.worker_id, &greeted.welcome.config, &greeted.welcome.secrets)?;
     let kind = channel::all().into_iter().find(|kind| kind.name == account.channel);
     let kind = kind.ok_or_else(|| AccountOpenError::NoSuchChannel(account.channel.clone()))?;
     let channel = (kind.open)(&account)?;
@@ -116,6 +127,7 @@ fn open(greeted: &Greeted) -> Result<(Account, Arc<dyn Channel>), AccountOpenErr
 
 /// The parts of a worker that runs.
 struct Worker {
+    worker_id: WorkerId,
     link: LinkHandle,
     inbox: Inbox,
     outbound: Outbound,
@@ -131,7 +143,7 @@ enum Next {
 }
 
 async fn serve(greeted: Greeted, account: Account, channel: Arc<dyn Channel>, supervisor: Supervisor) -> u8 {
-    let Greeted { link, mut events, welcome, mut stop, .. } = greeted;
+    let Greeted { link, mut events, welcome, bootstrap, mut stop, .. } = greeted;
     let media = MediaStore::new(&account.state_dir, &account.channel, &account.id, channel.media_bytes_max());
     let inbox = Inbox::new(supervisor.clone());
     let feed = Feed {
@@ -142,7 +154,8 @@ async fn serve(greeted: Greeted, account: Account, channel: Arc<dyn Channel>, su
     };
     let receiving = tokio::spawn(receive(account, Arc::clone(&channel), feed));
     let outbound = Outbound::new(Arc::clone(&channel), supervisor.clone(), media);
-    let mut worker = Worker { link, inbox, outbound, channel, receiving };
+    let worker_id = bootstrap.worker_id;
+    let mut worker = Worker { worker_id, link, inbox, outbound, channel, receiving };
     loop {
         let next = tokio::select! {
             event = events.recv() => worker.event(event),
@@ -227,8 +240,13 @@ impl Worker {
             SupToChannel::Reconcile(_) => {
                 self.reply(corr, ChannelToSup::Reconciled(Reconciled { found: None }))
             }
-            // Every key of a channel needs a new connection: the supervisor restarts us for it.
-            SupToChannel::ConfigDelta(_) => tracing::debug!("configuration changed; a restart applies it"),
+            SupToChannel::ConfigDelta(delta) => {
+                proto::runtime::telemetry::set_level_of(&delta.config.config_json);
+                match Account::new(&self.worker_id, &delta.config, &delta.secrets) {
+                    Ok(account) => self.channel.configure(&account),
+                    Err(error) => tracing::error!(%error, "the new configuration is not used"),
+                }
+            }
             SupToChannel::Drain(drain) => return Next::End(Duration::from_millis(drain.deadline_ms)),
             SupToChannel::Shutdown(shutdown) => {
                 tracing::info!(reason = %shutdown.reason, "asked to stop");

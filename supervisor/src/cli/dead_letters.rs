@@ -1,13 +1,9 @@
 //! `openclaw dead-letters`: messages that nobody will get unless a person decides.
 
 use super::invocation::{Failure, Invocation};
+use super::operator::{self, Listing};
 use super::output;
-use crate::exit_code;
-use serde_json::json;
-use std::time::Duration;
-
-/// One look into the journal.
-const TIMEOUT: Duration = Duration::from_secs(5);
+use serde_json::{Value, json};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -22,6 +18,16 @@ pub struct Args {
 enum Command {
     /// List them, oldest first (the default)
     List,
+    /// Show one with its message
+    Show {
+        /// Number in the list
+        id: u64,
+    },
+    /// Have the message answered, or the reply sent, after all
+    Retry {
+        /// Number in the list
+        id: u64,
+    },
     /// Forget one
     Discard {
         /// Number in the list
@@ -31,38 +37,38 @@ enum Command {
 
 impl Args {
     pub fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
-        let mut client = invocation.client()?;
-        if let Some(Command::Discard { id }) = self.command {
-            let answer = client.call("dead-letters.discard", &json!({"id": id}), TIMEOUT)?;
-            if self.json {
-                output::json(&answer)?;
+        match self.command.unwrap_or(Command::List) {
+            Command::List => listing().print(invocation, self.json),
+            Command::Show { id } => operator::show(invocation, "dead-letters.get", &json!(id), self.json),
+            Command::Retry { id } => {
+                let done = format!("Dead letter {id} was put back; it is answered or sent in its turn.");
+                operator::act(invocation, "dead-letters.retry", &json!(id), self.json, &done)
             }
-            if answer["discarded"] != true {
-                return Err(Failure::new(format!("no dead letter {id}; `openclaw dead-letters` lists them")));
+            Command::Discard { id } => {
+                let done = format!("Dead letter {id} is forgotten.");
+                operator::act(invocation, "dead-letters.discard", &json!(id), self.json, &done)
             }
-            return Ok(exit_code::OK);
         }
-        let listed = client.call("dead-letters.list", &json!({}), TIMEOUT)?;
-        if self.json {
-            output::json(&listed)?;
-            return Ok(exit_code::OK);
-        }
-        let letters = listed["deadLetters"].as_array().cloned().unwrap_or_default();
-        if letters.is_empty() {
-            output::line("No dead letters.")?;
-            return Ok(exit_code::OK);
-        }
-        let now = output::now_ms();
-        let rows = letters.iter().map(|letter| {
-            vec![
-                output::number(letter, "/id").to_string(),
-                output::text(letter, "/kind").to_owned(),
-                format!("{} {}", output::text(letter, "/account"), output::text(letter, "/chat")),
-                output::text(letter, "/why").to_owned(),
-                format!("{} ago", output::age(output::number(letter, "/atMs"), now)),
-            ]
-        });
-        output::line(&output::table(&["Id", "Kind", "Chat", "Why", "Age"], rows.collect()))?;
-        Ok(exit_code::OK)
     }
+}
+
+fn listing() -> Listing {
+    Listing {
+        method: "dead-letters.list",
+        params: json!({}),
+        key: "deadLetters",
+        header: &["Id", "Kind", "Chat", "Why", "Age"],
+        none: "No dead letters.",
+        cells,
+    }
+}
+
+fn cells(letter: &Value, now: i64) -> Vec<String> {
+    vec![
+        output::number(letter, "/id").to_string(),
+        output::text(letter, "/kind").to_owned(),
+        format!("{} {}", output::text(letter, "/account"), output::text(letter, "/chat")),
+        output::text(letter, "/why").to_owned(),
+        format!("{} ago", output::age(output::number(letter, "/atMs"), now)),
+    ]
 }

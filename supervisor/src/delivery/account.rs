@@ -5,7 +5,11 @@
 //!                          ──Placed───────────────> journal knows the placeholder
 //! ```
 
-use super::worker_of;
+mod carry;
+
+use super::carry::CarriedAccount;
+use super::{classes, worker_of};
+use crate::config::ConfigHandle;
 use crate::journal::{
     Draft, DraftStart, Journal, JournalError, JournalHandle, OutboxRow, SendOutcome as Outcome, WireKind,
 };
@@ -18,7 +22,7 @@ use proto::wire::channel::{
 use proto::wire::control::{Done, LinkControl};
 use proto::wire::{Id, WireError, decode_payload};
 use std::collections::{HashMap, HashSet};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant};
 
 /// Rows handed to one worker at a time, over all its chats: networks allow about this many sends a second.
@@ -35,10 +39,13 @@ pub enum AccountCommand {
     Worker { epoch: u64, corr: u64, message: Box<ChannelToSup> },
     OpenDraft { draft: Draft, thread: Option<String>, reply_to: Option<String> },
     Discard(Draft),
+    /// Ends the task: the next program image goes on.
+    Freeze(oneshot::Sender<CarriedAccount>),
 }
 
 pub struct AccountTask {
     account: String,
+    config: ConfigHandle,
     journal: JournalHandle,
     workers: Workers,
     /// Epoch of the worker that can send, if there is one.
@@ -51,12 +58,39 @@ pub struct AccountTask {
 struct Facts {
     /// The next bytes are a placeholder, not the text.
     placeholder: bool,
+    /// The first go-ahead is for a text that is put by an edit.
+    text_first: bool,
+    /// It was asked for once: whatever is asked for next is a message of its own.
+    asked: bool,
+    /// The row has files.
+    files: bool,
+}
+
+impl Facts {
+    fn of(item: &OutboundItem) -> Self {
+        Self {
+            placeholder: item.two_phase && item.prior.is_none(),
+            text_first: item.two_phase && !item.text.trim().is_empty(),
+            asked: false,
+            files: !item.media.is_empty(),
+        }
+    }
+
+    /// What the go-ahead that is asked for now allows to leave.
+    fn kind(&self) -> WireKind {
+        match (self.text_first && !(self.asked && self.files), self.placeholder) {
+            (false, _) => WireKind::Plain,
+            (true, true) => WireKind::Placeholder,
+            (true, false) => WireKind::Content,
+        }
+    }
 }
 
 impl AccountTask {
-    pub fn new(account: &str, journal: JournalHandle, workers: Workers) -> Self {
+    pub fn new(account: &str, config: ConfigHandle, journal: JournalHandle, workers: Workers) -> Self {
         Self {
             account: account.to_owned(),
+            config,
             journal,
             workers,
             epoch: None,
@@ -75,6 +109,10 @@ impl AccountTask {
                 },
                 () = tokio::time::sleep_until(next_look) => None,
             };
+            if let Some(AccountCommand::Freeze(reply)) = command {
+                let _gone = reply.send(self.carry());
+                return;
+            }
             if let Some(command) = command {
                 self.on_command(command).await;
             }
@@ -95,6 +133,7 @@ impl AccountTask {
                 self.open_draft(draft, thread, reply_to).await
             }
             AccountCommand::Discard(draft) => self.discard(draft).await,
+            AccountCommand::Freeze(_) => {}
         }
     }
 
@@ -130,7 +169,8 @@ impl AccountTask {
     /// C9, then the worker.
     async fn send(&mut self, row: OutboxRow, epoch: u64) {
         let out_id = row.item.out_id;
-        let row = match self.journal.lease(out_id, epoch, now_us()).await {
+        let on_unknown = classes::on_unknown(&self.config.current().config, &self.account);
+        let row = match self.journal.lease(out_id, epoch, on_unknown, now_us()).await {
             Ok(row) => row,
             Err(JournalError::OutOfOrder { .. }) => return,
             Err(error) => {
@@ -146,11 +186,12 @@ impl AccountTask {
         };
         item.prior.clone_from(&row.item.prior_ext);
         item.maybe_dup = row.maybe_dup;
-        self.in_flight.insert(out_id, Facts { placeholder: item.two_phase && item.prior.is_none() });
+        self.workers.work_begins(&worker_of(&self.account), format!("delivery {out_id}"));
+        self.in_flight.insert(out_id, Facts::of(&item));
         self.drafts.remove(&out_id);
         if let Err(refusal) = self.workers.try_send(&worker_of(&self.account), SupToChannel::Send(item)) {
             tracing::info!(account = %self.account, %refusal, "channel worker does not take a delivery now");
-            self.in_flight.remove(&out_id);
+            self.no_longer_in_flight(out_id);
             let next_us = now_us() + 1_000_000;
             self.settle(out_id, epoch, Outcome::Retry { next_us, why: refusal.to_string() }).await;
         }
@@ -162,7 +203,7 @@ impl AccountTask {
             ChannelToSup::Placed(Placed { out_id, ext_id }) => self.placed(epoch, corr, out_id, ext_id).await,
             ChannelToSup::SendResult(SendResult { out_id, outcome }) => {
                 proto::runtime::failpoint::hit("sv.c12.before");
-                self.in_flight.remove(&out_id);
+                self.no_longer_in_flight(out_id);
                 self.drafts.remove(&out_id);
                 let outcome = match outcome {
                     SendOutcome::Delivered { ext_ids } => Outcome::Delivered { ext_ids },
@@ -179,10 +220,16 @@ impl AccountTask {
         }
     }
 
+    fn no_longer_in_flight(&mut self, out_id: Id) {
+        self.in_flight.remove(&out_id);
+        self.workers.work_ends(&worker_of(&self.account), &format!("delivery {out_id}"));
+    }
+
     /// C10. The reply is what lets bytes leave.
     async fn go_ahead(&mut self, epoch: u64, corr: u64, out_id: Id) {
-        let committed = if let Some(facts) = self.in_flight.get(&out_id) {
-            let kind = if facts.placeholder { WireKind::Placeholder } else { WireKind::Content };
+        let committed = if let Some(facts) = self.in_flight.get_mut(&out_id) {
+            let kind = facts.kind();
+            facts.asked = true;
             match self.journal.wire(out_id, epoch, kind).await {
                 // A long text asks once per piece; the first answer stands.
                 Err(JournalError::Illegal { from: "on the wire", .. }) => Ok(()),

@@ -120,6 +120,6 @@ pub fn delivered(ext_id: &str) -> SendOutcome {
 
 /// Takes a row up to the wire.
 pub async fn to_wire(journal: &impl Journal, out_id: Id, epoch: u64) {
-    journal.lease(out_id, epoch, NOW).await.unwrap();
+    journal.lease(out_id, epoch, OnUnknown::Resend, NOW).await.unwrap();
     journal.wire(out_id, epoch, WireKind::Content).await.unwrap();
 }

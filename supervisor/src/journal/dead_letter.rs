@@ -3,7 +3,7 @@
 use proto::wire::id::Id;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::types::{DeadKind, DeadLetter, NewDeadLetter};
+use super::types::{DeadKind, DeadLetter, NewDeadLetter, Revived};
 use super::{JournalError, inbound, outbox};
 
 fn read(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
@@ -37,7 +37,7 @@ pub fn list(conn: &Connection) -> Result<Vec<DeadLetter>, JournalError> {
     Ok(rows)
 }
 
-fn get(conn: &Connection, id: i64) -> Result<DeadLetter, JournalError> {
+pub fn get(conn: &Connection, id: i64) -> Result<DeadLetter, JournalError> {
     conn.prepare_cached(
         "SELECT id, kind, reference, account, chat, why, at_us FROM dead_letter WHERE id = ?1",
     )?
@@ -52,16 +52,27 @@ pub fn remove(conn: &Connection, kind: DeadKind, reference: &str) -> Result<(), 
     Ok(())
 }
 
-pub fn retry(conn: &Connection, id: i64, now_us: i64) -> Result<bool, JournalError> {
+pub fn retry(conn: &Connection, id: i64, now_us: i64) -> Result<Revived, JournalError> {
     let letter = get(conn, id)?.item;
     let unknown = || JournalError::NoSuch { what: "message of dead letter", id: id.to_string() };
-    match letter.kind {
-        DeadKind::Imported => return Ok(false),
-        DeadKind::Inbound => inbound::revive(conn, letter.reference.parse().map_err(|_| unknown())?)?,
-        DeadKind::Outbox => outbox::revive(conn, Id::parse(&letter.reference).ok_or_else(unknown)?, now_us)?,
-    }
+    let revived = match letter.kind {
+        DeadKind::Imported => return Ok(Revived::Nothing),
+        DeadKind::Inbound => {
+            let seq = letter.reference.parse().map_err(|_| unknown())?;
+            if inbound::get(conn, seq)?.is_some_and(|row| inbound::is_unread(&row)) {
+                return Ok(Revived::Nothing);
+            }
+            inbound::revive(conn, seq)?;
+            Revived::Message { seq }
+        }
+        DeadKind::Outbox => {
+            let out_id = Id::parse(&letter.reference).ok_or_else(unknown)?;
+            outbox::operator::retry(conn, out_id, now_us)?;
+            Revived::Delivery { account: letter.account }
+        }
+    };
     remove(conn, letter.kind, &letter.reference)?;
-    Ok(true)
+    Ok(revived)
 }
 
 pub fn discard(conn: &Connection, id: i64) -> Result<bool, JournalError> {

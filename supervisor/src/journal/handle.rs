@@ -159,6 +159,10 @@ impl Journal for JournalHandle {
         )
     }
 
+    fn bury(&self, accept: AcceptInbound) -> impl Future<Output = Res<Accepted>> + Send {
+        self.write(move |c| inbound::bury(c, &accept))
+    }
+
     fn enqueue(&self, seq: i64) -> impl Future<Output = Res<()>> + Send {
         self.write(move |c| inbound::enqueue(c, seq))
     }
@@ -270,8 +274,14 @@ impl Journal for JournalHandle {
         self.read(outbox::next_due)
     }
 
-    fn lease(&self, out_id: Id, epoch: u64, now_us: i64) -> impl Future<Output = Res<OutboxRow>> + Send {
-        then("sv.c9.after", self.write(move |c| outbox::lease(c, out_id, epoch, now_us)))
+    fn lease(
+        &self,
+        out_id: Id,
+        epoch: u64,
+        on_unknown: OnUnknown,
+        now_us: i64,
+    ) -> impl Future<Output = Res<OutboxRow>> + Send {
+        then("sv.c9.after", self.write(move |c| outbox::lease(c, out_id, epoch, on_unknown, now_us)))
     }
 
     fn wire(&self, out_id: Id, epoch: u64, kind: WireKind) -> impl Future<Output = Res<()>> + Send {
@@ -311,8 +321,24 @@ impl Journal for JournalHandle {
         self.read(move |c| outbox::open(c, account.as_deref()))
     }
 
-    fn expire(&self, now_us: i64) -> impl Future<Output = Res<Vec<ExpiredChat>>> + Send {
-        self.write(move |c| recover::expire(c, now_us))
+    fn expire(
+        &self,
+        now_us: i64,
+        note: impl Fn(&ExpiredChat) -> Option<NewOutbox> + Send + 'static,
+    ) -> impl Future<Output = Res<Vec<ExpiredChat>>> + Send {
+        self.write(move |c| recover::expire(c, now_us, &note))
+    }
+
+    fn outbox_list(&self, filter: OutboxFilter) -> impl Future<Output = Res<Vec<OutboxRow>>> + Send {
+        self.read(move |c| outbox::operator::list(c, &filter))
+    }
+
+    fn outbox_retry(&self, out_id: Id, now_us: i64) -> impl Future<Output = Res<OutboxRow>> + Send {
+        self.write(move |c| outbox::operator::retry(c, out_id, now_us))
+    }
+
+    fn outbox_discard(&self, out_id: Id, now_us: i64) -> impl Future<Output = Res<OutboxRow>> + Send {
+        self.write(move |c| outbox::operator::discard(c, out_id, now_us))
     }
 
     fn session_put(&self, rows: Vec<SessionRow>) -> impl Future<Output = Res<()>> + Send {
@@ -402,7 +428,11 @@ impl Journal for JournalHandle {
         self.read(dead_letter::list)
     }
 
-    fn dead_retry(&self, id: i64, now_us: i64) -> impl Future<Output = Res<bool>> + Send {
+    fn dead_get(&self, id: i64) -> impl Future<Output = Res<DeadLetter>> + Send {
+        self.read(move |c| dead_letter::get(c, id))
+    }
+
+    fn dead_retry(&self, id: i64, now_us: i64) -> impl Future<Output = Res<Revived>> + Send {
         self.write(move |c| dead_letter::retry(c, id, now_us))
     }
 
@@ -413,6 +443,10 @@ impl Journal for JournalHandle {
     fn recover(&self, now_us: i64) -> impl Future<Output = Res<Recovered>> + Send {
         let clean = self.shared.clean;
         self.write(move |c| recover::recover(c, clean, now_us))
+    }
+
+    fn carry_over(&self, on: CarriedOver, now_us: i64) -> impl Future<Output = Res<Recovered>> + Send {
+        self.write(move |c| recover::carry_over(c, &on, now_us))
     }
 
     fn trim(&self, now_us: i64) -> impl Future<Output = Res<Trimmed>> + Send {

@@ -84,6 +84,36 @@ pub fn accept(conn: &Connection, accept: &AcceptInbound) -> Result<Accepted, Jou
     Ok(accepted)
 }
 
+/// Why something is kept unread.
+pub const UNREAD_WHY: &str = "its channel worker died by its own doing each time it read this (3 times)";
+
+/// Accepts something that is not read, as a dead letter.
+pub fn bury(conn: &Connection, new: &AcceptInbound) -> Result<Accepted, JournalError> {
+    let accepted = accept(conn, new)?;
+    if let Accepted::New { seq } = &accepted {
+        conn.prepare_cached("UPDATE inbound SET state = ?2 WHERE seq = ?1")?
+            .execute(params![seq, InboundState::Dead])?;
+        let inbound = &new.inbound;
+        dead_letter::add(
+            conn,
+            &NewDeadLetter {
+                kind: DeadKind::Inbound,
+                reference: seq.to_string(),
+                account: inbound.account.clone(),
+                chat: inbound.chat.clone(),
+                why: UNREAD_WHY.to_owned(),
+                at_us: inbound.recv_us,
+            },
+        )?;
+    }
+    Ok(accepted)
+}
+
+/// It was kept unread: no session waits for it.
+pub fn is_unread(row: &InboundRow) -> bool {
+    row.session_key.is_empty()
+}
+
 fn by_ext_id(conn: &Connection, account: &str, ext_id: &str) -> Result<InboundRow, JournalError> {
     let found = conn
         .prepare_cached(&format!("SELECT {COLUMNS} FROM inbound WHERE account = ?1 AND ext_id = ?2"))?
@@ -161,14 +191,11 @@ pub fn claim(conn: &Connection, seqs: &[i64], run_id: Id) -> Result<(), JournalE
     Ok(())
 }
 
+/// Why a message of a poisoned run is a dead letter.
+pub const POISON_WHY: &str = "its agent died by its own doing each time it worked on this (3 times)";
+
 /// C8's half.
-pub fn release(
-    conn: &Connection,
-    run_id: Id,
-    end: InboundEnd,
-    now_us: i64,
-    why: &str,
-) -> Result<(), JournalError> {
+pub fn release(conn: &Connection, run_id: Id, end: InboundEnd, now_us: i64) -> Result<(), JournalError> {
     for row in of_run(conn, run_id)? {
         match end {
             InboundEnd::Done => set(conn, row.seq, InboundEvent::Finish, None)?,
@@ -186,7 +213,7 @@ pub fn release(
                         reference: row.seq.to_string(),
                         account: row.account,
                         chat: row.chat,
-                        why: why.to_owned(),
+                        why: POISON_WHY.to_owned(),
                         at_us: now_us,
                     },
                 )?;

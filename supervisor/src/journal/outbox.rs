@@ -1,6 +1,7 @@
 //! Deliveries: C9, C10, C12. The rules are in [`state`]; here they meet the rows.
 
 pub mod draft;
+pub mod operator;
 pub mod state;
 
 use proto::wire::id::Id;
@@ -8,12 +9,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::types::{DeadKind, NewDeadLetter, NewOutbox, OutboxRow, SendOutcome, Settled};
 use super::{JournalError, dead_letter, ledger, run, sql};
-use state::{Effect, Facts, OutEvent, OutState, Step, WireKind};
+use state::{Effect, Facts, OnUnknown, OutEvent, OutState, Step, WireKind};
 
 /// Counter of sends that may show twice.
 pub const COUNT_MAYBE_DUP: &str = "count/maybe_dup";
 /// Counter of placeholders that may stand empty.
 pub const COUNT_ORPHANS: &str = "count/orphan_placeholders";
+/// Pause before a send whose answer was lost is tried again (1 s): a network that cuts one connection cuts the next too.
+const UNKNOWN_PAUSE_US: i64 = 1_000_000;
 /// How long a delivery that was put back by hand may wait (1 h, as a new one).
 const REVIVE_TTL_US: i64 = 3600 * 1_000_000;
 
@@ -194,7 +197,14 @@ fn decide(row: &OutboxRow, event: OutEvent, now_us: i64) -> Result<Step, Journal
     row.state.on(event, facts(row, now_us)).map_err(|illegal| illegal.of("delivery", row.item.out_id))
 }
 
-pub fn lease(conn: &Connection, out_id: Id, epoch: u64, now_us: i64) -> Result<OutboxRow, JournalError> {
+/// `on_unknown` is the operator's choice as it stands now, for this try.
+pub fn lease(
+    conn: &Connection,
+    out_id: Id,
+    epoch: u64,
+    on_unknown: OnUnknown,
+    now_us: i64,
+) -> Result<OutboxRow, JournalError> {
     let row = known(conn, out_id)?;
     let step = decide(&row, OutEvent::Lease, now_us)?;
     let first: bool = conn
@@ -204,9 +214,9 @@ pub fn lease(conn: &Connection, out_id: Id, epoch: u64, now_us: i64) -> Result<O
         return Err(JournalError::OutOfOrder { id: out_id.to_string() });
     }
     conn.prepare_cached(
-        "UPDATE outbox SET state = ?2, epoch = ?3, attempts = attempts + 1 WHERE out_id = ?1",
+        "UPDATE outbox SET state = ?2, epoch = ?3, on_unknown = ?4, attempts = attempts + 1 WHERE out_id = ?1",
     )?
-    .execute(params![out_id.as_bytes(), step.to, sql::as_i64(epoch)])?;
+    .execute(params![out_id.as_bytes(), step.to, sql::as_i64(epoch), on_unknown])?;
     known(conn, out_id)
 }
 
@@ -223,6 +233,12 @@ fn fence(row: &OutboxRow, epoch: u64) -> Result<(), JournalError> {
 pub fn wire(conn: &Connection, out_id: Id, epoch: u64, kind: WireKind) -> Result<(), JournalError> {
     let row = known(conn, out_id)?;
     fence(&row, epoch)?;
+    if row.state == OutState::Wire && kind == WireKind::Plain {
+        // Its texts were edits; what follows can be told apart by nobody.
+        conn.prepare_cached("UPDATE outbox SET wire = ?2 WHERE out_id = ?1")?
+            .execute(params![out_id.as_bytes(), kind])?;
+        return Ok(());
+    }
     let step = decide(&row, OutEvent::SendStarted, row.item.created_us)?;
     conn.prepare_cached("UPDATE outbox SET state = ?2, wire = ?3 WHERE out_id = ?1")?.execute(params![
         out_id.as_bytes(),
@@ -255,7 +271,9 @@ pub fn settle(
         SendOutcome::Delivered { ext_ids } => (OutEvent::Delivered, Some(ext_ids), None, None),
         SendOutcome::Retry { next_us, why } => (OutEvent::Retry, None, Some(*next_us), Some(why)),
         SendOutcome::Permanent { why } => (OutEvent::Permanent, None, None, Some(why)),
-        SendOutcome::Unknown { why } => (OutEvent::Unknown, None, None, Some(why)),
+        SendOutcome::Unknown { why } => {
+            (OutEvent::Unknown, None, Some(now_us.saturating_add(UNKNOWN_PAUSE_US)), Some(why))
+        }
         SendOutcome::NotSent => (OutEvent::NotSent, None, None, None),
     };
     if event != OutEvent::Delivered {
@@ -295,7 +313,7 @@ pub fn apply(
         Effect::MaybeDup => ledger::count(conn, COUNT_MAYBE_DUP)?,
         Effect::OrphanPlaceholder => ledger::count(conn, COUNT_ORPHANS)?,
     }
-    let revived = event == OutEvent::Revive;
+    let (revived, given_up) = (event == OutEvent::Revive, event == OutEvent::Discard);
     let nothing_left = matches!(event, OutEvent::Retry | OutEvent::NotSent) && row.state != OutState::Unknown
         || event == OutEvent::NotSent
         || step.effect == Effect::OrphanPlaceholder;
@@ -325,11 +343,12 @@ pub fn apply(
         err,
         expires_us
     ])?;
-    let ended_bad = matches!(step.to, OutState::Failed | OutState::Expired) && row.state.open();
+    let ended_bad =
+        matches!(step.to, OutState::Failed | OutState::Expired) && row.state.open() && !given_up;
     if ended_bad {
         let why = err.unwrap_or("refused by the network").to_owned();
         dead_letter::add(conn, &letter(row, why, change.now_us))?;
-    } else if step.to == OutState::Delivered || revived {
+    } else if step.to == OutState::Delivered || revived || given_up {
         dead_letter::remove(conn, DeadKind::Outbox, &out_id.to_string())?;
     }
     if !step.to.open() {
@@ -352,11 +371,4 @@ fn letter(row: &OutboxRow, why: String, at_us: i64) -> NewDeadLetter {
         why,
         at_us,
     }
-}
-
-/// A dead letter is sent after all.
-pub fn revive(conn: &Connection, out_id: Id, now_us: i64) -> Result<(), JournalError> {
-    let row = known(conn, out_id)?;
-    apply(conn, &row, OutEvent::Revive, Change { now_us, ..Change::default() })?;
-    Ok(())
 }

@@ -180,7 +180,7 @@ pub fn finish(conn: &Connection, end: &FinishRun) -> Result<Finished, JournalErr
         "UPDATE run SET state = ?2, ended_us = ?3, outcome = ?4, active_us = active_us + ?5 WHERE run_id = ?1",
     )?
     .execute(params![end.run_id.as_bytes(), state, end.ended_us, end.outcome, active])?;
-    inbound::release(conn, end.run_id, end.inbound, end.ended_us, end.state.name())?;
+    inbound::release(conn, end.run_id, end.inbound, end.ended_us)?;
     if end.inbound == InboundEnd::Requeue {
         ledger::system_event_untake(conn, end.run_id)?;
     } else {

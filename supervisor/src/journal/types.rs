@@ -3,10 +3,14 @@
 //! Every `*_us` is microseconds since the Unix epoch, given by the caller: the journal itself never reads a clock for a
 //! rule. Bodies are opaque bytes (MessagePack of the caller's own types): the journal never looks inside.
 
+mod deliveries;
+
 use proto::wire::agent::SessionRow;
 use proto::wire::id::Id;
 
 use super::sql::int_enum;
+
+pub use deliveries::{ExpiredChat, OutboxFilter, SendOutcome, Settled};
 
 pub use super::inbound::state::InboundState;
 pub use super::outbox::state::{OnUnknown, OutState, SendClass, WireKind};
@@ -246,7 +250,6 @@ pub enum InboundEnd {
     /// Cancelled before the turn began: back into the queue, same place.
     Requeue,
     /// Poison: kept as dead letters.
-    #[cfg_attr(not(test), expect(dead_code, reason = "poison messages are told apart in the next step"))]
     Dead,
 }
 
@@ -298,47 +301,6 @@ pub struct OutboxRow {
     pub maybe_dup: bool,
     pub ext_ids: Vec<String>,
     pub err: Option<String>,
-}
-
-/// What a channel worker says about a send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SendOutcome {
-    Delivered {
-        ext_ids: Vec<String>,
-    },
-    /// The network did not take it.
-    Retry {
-        next_us: i64,
-        why: String,
-    },
-    /// The network will never take it.
-    Permanent {
-        why: String,
-    },
-    Unknown {
-        why: String,
-    },
-    /// The network was asked and does not have it (answer of a reconcile).
-    NotSent,
-}
-
-/// What a settlement did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settled {
-    pub row: OutboxRow,
-    /// The row ended in `Failed` by this call: tell the user once.
-    pub tell_user: bool,
-    /// The row waits for a reconcile by the channel worker.
-    pub reconcile: bool,
-}
-
-/// Rows of one chat that went out of date together: one note, never a burst.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExpiredChat {
-    pub account: String,
-    pub chat: String,
-    pub count: u32,
-    pub oldest_us: i64,
 }
 
 /// `sessions.list` parameters; all given ones must hold.
@@ -411,6 +373,17 @@ pub struct DeadLetter {
     pub item: NewDeadLetter,
 }
 
+/// What a dead letter became when a person put it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revived {
+    /// It waits in its session's queue again.
+    Message { seq: i64 },
+    /// It may be sent again, for an hour.
+    Delivery { account: String },
+    /// It belongs to the gateway that was here before, or its channel worker could not read it: it can only be looked at.
+    Nothing,
+}
+
 /// What a start found and what is to be done now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -433,6 +406,15 @@ pub struct Recovered {
     pub released: u32,
     /// Class C rows that are sent again and may show twice.
     pub maybe_dup: u32,
+}
+
+/// What workers hold while the program image is replaced.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CarriedOver {
+    /// Runs that a session of the next image goes on with.
+    pub runs: std::collections::HashSet<Id>,
+    /// Accounts whose worker still has what was leased to it.
+    pub accounts: std::collections::HashSet<String>,
 }
 
 /// What was in flight with a channel worker that died.

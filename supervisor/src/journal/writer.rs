@@ -3,7 +3,9 @@
 //! It takes what waits, at most 128 jobs, runs each in a savepoint of one transaction and commits once; it never waits for
 //! more to come. When the disk is full the reserve file is given up and the batch tried again; when that fails too, the
 //! journal is *read-only*: every write is refused (so nothing is acknowledged to a network) until a probe, each 5 s, finds
-//! that writing works again. After an input/output error the connection is never trusted again: it is reopened and checked.
+//! that writing works again. After an input/output error the connection writes its probe first, in the place of what failed
+//! (else the frames of a refused transaction could count as committed when the log is read anew), and is then reopened and
+//! checked.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -120,6 +122,8 @@ pub(super) struct Writer {
     waiting: tokio::runtime::Runtime,
     probed: Instant,
     dirty: bool,
+    /// An input/output error was seen: reopen as soon as it writes again.
+    doubtful: bool,
 }
 
 /// A running journal thread.
@@ -175,6 +179,7 @@ pub(super) fn start(options: OpenOptions) -> Result<Started, JournalError> {
         shared: shared.clone(),
         waiting,
         probed: Instant::now(),
+        doubtful: false,
         dirty: true,
         options: options.clone(),
     };
@@ -336,8 +341,9 @@ impl Writer {
             if !conn.is_autocommit() && conn.execute_batch("ROLLBACK").is_err() {
                 self.conn = None;
             } else if !full(e) {
-                // A failed sync may have dropped pages that the cache still shows as written.
-                self.conn = None;
+                // Closing now would leave the refused frames, whole and with their mark of a commit, at the end of the log:
+                // whoever opens it next takes them for committed, although nobody here knows of them.
+                self.doubtful = true;
             }
         }
         self.dirty = true;
@@ -345,13 +351,18 @@ impl Writer {
     }
 
     fn enter_readonly(&mut self, why: String) {
-        tracing::error!(why, "the journal cannot write: nothing is accepted until it can");
+        tracing::error!(event = "journal.readonly", why, "the journal cannot write: nothing is accepted until it can");
         self.probed = Instant::now();
         self.shared.readonly.send_replace(Some(why));
     }
 
     fn probe(&mut self) {
         self.probed = Instant::now();
+        if self.doubtful && self.conn.as_ref().is_some_and(|conn| probe_write(conn).is_ok()) {
+            // What failed is overwritten. A failed sync may have dropped pages that the cache still shows as written.
+            self.doubtful = false;
+            self.conn = None;
+        }
         if self.conn.is_none() {
             match open(&self.shared.db, self.options.sync) {
                 Ok(conn) => match quick_check(&conn) {

@@ -1,6 +1,7 @@
 //! What is known about an end that nobody asked for, as a file for people and for bug reports.
 
 use super::exit::{Ended, ExitClass, KilledFor};
+use super::proc_view::ProcView;
 use super::reaper::Usage;
 use proto::wire::control::Pong;
 use proto::wire::state::Seen;
@@ -27,6 +28,14 @@ pub struct CrashReport {
     pub last_pong: Option<PongLine>,
     /// Last frames received, oldest first: code, corr, bytes.
     pub frames: Vec<(u16, u64, usize)>,
+    /// Runs, deliveries and messages of the network that it worked on.
+    pub in_flight: Vec<String>,
+    /// Its process as it was when the first signal of ours went out; `None` when it ended by itself.
+    pub process: Option<ProcView>,
+    /// Highest memory of its cgroup in bytes, where it had one.
+    pub cgroup_peak_bytes: Option<u64>,
+    /// Fingerprint of the sections and secrets that it ran with.
+    pub config_hash: String,
     pub build: &'static str,
     /// Last lines of output, secrets cut out.
     pub log: Vec<String>,
@@ -57,7 +66,7 @@ pub fn frames(seen: &[Seen]) -> Vec<(u16, u64, usize)> {
 
 impl CrashReport {
     /// `<when>-<worker>.json`, safe as a file name.
-    fn file_name(&self) -> String {
+    pub fn file_name(&self) -> String {
         let safe: String = self
             .worker
             .chars()
@@ -113,6 +122,10 @@ mod tests {
             usage: Usage::default(),
             last_pong: None,
             frames: Vec::new(),
+            in_flight: vec!["run 1".into()],
+            process: None,
+            cgroup_peak_bytes: None,
+            config_hash: String::new(),
             build: "0",
             log: vec!["last words".into()],
         };

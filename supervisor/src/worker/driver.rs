@@ -1,16 +1,21 @@
 //! The task of one worker: takes one event, steps the lifecycle, carries out its actions.
 
+mod carry;
 mod messages;
 mod running;
 
-use super::crash_report;
+pub(super) use carry::Adopted;
+
+use super::crash_report::{self, PongLine};
 use super::exit::{End, ExitClass, classify};
-use super::handle::{DRAIN_MS, EnsureError, WorkersConfig};
-use super::lifecycle::{Action, Event, Lifecycle, State, Then};
+use super::handle::{DRAIN_MS, EnsureError, Waiting, WorkersConfig};
+use super::lifecycle::{Action, Event, Lifecycle, Signal, State, Then};
 use super::output::Ring;
+use super::proc_view;
 use super::reaper::{Exit, Reaper};
-use super::registry::{Command, LastCrash, Registry, Slot, WorkerStatus};
-use super::spec::{OnChange, WorkerSpec};
+use super::registry::{Command, Dump, DumpView, LastCrash, Registry, Slot, WorkerStatus};
+use super::spec::WorkerSpec;
+use super::suspects::Suspects;
 use super::{WorkerEvent, WorkerEventKind};
 use proto::runtime::link::LinkEvent;
 use proto::wire::agent::{ConfigDelta, SupToAgent};
@@ -36,6 +41,8 @@ pub(super) struct Home {
     pub events: mpsc::Sender<WorkerEvent>,
     pub started: Instant,
     pub registry: Arc<Registry>,
+    /// Workers of the image before that have no task yet.
+    pub waiting: Waiting,
 }
 
 impl Home {
@@ -75,8 +82,14 @@ pub(super) struct Driver {
     /// Events for the core, in order. While there are any, the link is not read.
     pending: VecDeque<WorkerEvent>,
     ring: Ring,
+    /// Input of the network that may be what kills the worker.
+    suspects: Suspects,
     epoch: u64,
     removed: bool,
+    /// To be taken over from the image before.
+    adopted: Option<Adopted>,
+    /// The next image goes on: only commands are taken any more.
+    quiet: bool,
 }
 
 impl Driver {
@@ -95,14 +108,18 @@ impl Driver {
             queue: 0,
             lag_ms: 0,
             last_crash: None,
+            outdated: false,
+            sandbox: None,
         }
     }
 
+    /// `adopted`: its worker as the image before left it.
     pub fn new(
         spec: WorkerSpec,
         home: Arc<Home>,
         slot: Arc<Slot>,
         commands: mpsc::Receiver<Command>,
+        adopted: Option<Adopted>,
     ) -> Self {
         let life = Lifecycle::new(spec.id.kind(), spec.keep_warm);
         Self {
@@ -116,8 +133,11 @@ impl Driver {
             waiters: Vec::new(),
             pending: VecDeque::new(),
             ring: Ring::default(),
+            suspects: Suspects::default(),
             epoch: 0,
             removed: false,
+            adopted,
+            quiet: false,
         }
     }
 
@@ -125,12 +145,19 @@ impl Driver {
     pub async fn run(mut self) {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        if self.spec.keep_warm {
+        if let Some(adopted) = self.adopted.take() {
+            self.take_over(adopted).await;
+        } else if self.spec.keep_warm {
             self.step(Event::Want).await;
         }
         loop {
             let step = self.next(&mut housekeeping).await;
             match step {
+                Step::Command(Some(Command::Freeze(reply))) => {
+                    // Nobody waits for it any more: the exec comes without this worker.
+                    let _late = reply.send(self.freeze().await);
+                    return;
+                }
                 Step::Command(Some(command)) => self.on_command(command).await,
                 Step::Command(None) => return,
                 Step::Link(event) => self.on_link(event).await,
@@ -151,6 +178,9 @@ impl Driver {
     }
 
     async fn next(&mut self, housekeeping: &mut tokio::time::Interval) -> Step {
+        if self.quiet {
+            return Step::Command(self.commands.recv().await);
+        }
         let listening = self.pending.is_empty();
         let deadline = self.deadline;
         let (events, pending) = (&self.home.events, &mut self.pending);
@@ -197,7 +227,9 @@ impl Driver {
                 Ok(running) => {
                     self.epoch = running.epoch;
                     let (pid, epoch) = (running.pid, running.epoch);
-                    self.slot.change(|status| (status.pid, status.epoch) = (Some(pid), epoch));
+                    self.slot.change(|status| {
+                        (status.pid, status.epoch, status.outdated) = (Some(pid), epoch, false);
+                    });
                     tracing::info!(worker = %self.spec.id, pid, epoch, "worker started");
                     self.running = Some(running);
                 }
@@ -208,9 +240,9 @@ impl Driver {
             }
             Action::SendShutdown => self.tell(running::shutdown_message(&self.spec.id)),
             Action::Signal(signal) => {
-                if let Some(running) = &self.running {
+                if let Some(running) = &mut self.running {
                     tracing::info!(worker = %self.spec.id, pid = running.pid, ?signal, "signalling the worker");
-                    running.signals.send(signal);
+                    running.signal(signal);
                 }
             }
             Action::Deadline { after_ms } => {
@@ -262,7 +294,11 @@ impl Driver {
     fn show_state(&mut self) {
         let (state, restarts) = (self.life.state(), self.life.restarts().total());
         let often = self.life.restarts().is_degraded(self.home.now_ms()).then(|| "restarts often".to_owned());
-        let quarantine = self.life.quarantine().map(|why| why.text().to_owned());
+        let refused = self.slot.status().sandbox.and_then(|sandbox| sandbox.refused);
+        let quarantine = self.life.quarantine().map(|why| match &refused {
+            Some(refused) => format!("{}: {refused}", why.text()),
+            None => why.text().to_owned(),
+        });
         self.slot.change(|status| {
             status.state = state;
             status.restarts = restarts;
@@ -280,16 +316,38 @@ impl Driver {
 
     async fn on_command(&mut self, command: Command) {
         match command {
+            _ if self.quiet => {}
             Command::Ensure(waiter) => self.on_ensure(waiter).await,
             Command::Drain { deadline_ms, then } => self.step(Event::Drain { deadline_ms, then }).await,
             Command::Stop { then } => self.step(Event::Stop { then }).await,
             Command::Retry => self.step(Event::Fixed).await,
+            Command::MessageBlamed => self.step(Event::MessageBlamed).await,
+            Command::Dump(reply) => self.on_dump(reply),
             Command::Update(spec) => self.on_update(*spec).await,
+            // One that is quiet begins nothing; who waits for it asks the next image.
+            Command::Quiet(reply) => {
+                self.fall_quiet().await;
+                let _gone = reply.send(());
+            }
+            Command::Freeze(_) => {}
             Command::Remove => {
                 self.removed = true;
                 self.step(Event::Disable).await;
             }
         }
+    }
+
+    fn on_dump(&mut self, reply: oneshot::Sender<Dump>) {
+        let mut view =
+            DumpView { log: self.ring.lines(), in_flight: self.slot.in_flight(), ..DumpView::default() };
+        let from_line = self.ring.total();
+        if let Some(running) = &mut self.running {
+            view.process = Some(proc_view::look(running.pid));
+            view.last_pong = running.link.last_pong().map(PongLine::of);
+            view.frames = crash_report::frames(&running.link.last_frames());
+            running.signal(Signal::Dump);
+        }
+        let _gone = reply.send(Dump { view, ring: self.ring.clone(), from_line });
     }
 
     async fn on_ensure(&mut self, waiter: oneshot::Sender<Result<u64, EnsureError>>) {
@@ -310,14 +368,15 @@ impl Driver {
 
     async fn on_update(&mut self, spec: WorkerSpec) {
         self.removed = false;
-        let changed =
+        let replaced =
             spec.fingerprint != self.spec.fingerprint || spec.binary.path() != self.spec.binary.path();
+        let changed = replaced || spec.told != self.spec.told;
         let warm = spec.keep_warm;
         self.spec = spec;
         self.life.set_permanent(warm);
         self.step(Event::Enable).await;
         if changed && self.life.is_alive() {
-            let told = self.spec.on_change == OnChange::Tell && self.tell_config().await;
+            let told = !replaced && self.tell_config().await;
             if !told {
                 self.step(Event::Drain { deadline_ms: DRAIN_MS, then: Then::Restart }).await;
             }
@@ -367,17 +426,26 @@ impl Driver {
         } else {
             self.report(&running, exit, class);
         }
+        self.slot.clear_in_flight();
+        let poison = self.suspects.died(class.own_fault(), self.home.now_ms());
         self.emit(WorkerEventKind::Down { class });
         self.step(Event::Exited { class, random: random() }).await;
+        if poison {
+            tracing::error!(worker = %self.spec.id, "a message of the network killed the worker each time; it is set aside");
+            self.step(Event::MessageBlamed).await;
+        }
     }
 
     fn report(&mut self, running: &Running, exit: Exit, class: ExitClass) {
         let ended = exit.ended.to_string();
-        tracing::error!(worker = %self.spec.id, pid = running.pid, epoch = running.epoch, ended, %class, "worker died");
-        let at_ms = wall_ms();
-        self.slot.change(|status| status.last_crash = Some(LastCrash { at_ms, class, ended }));
+        tracing::error!(event = "worker.crash", worker = %self.spec.id, pid = running.pid, epoch = running.epoch, ended, %class, "worker died");
         let mut report = running.crash_report(&self.spec.id, exit, class, self.life.killed_for());
         report.log = self.ring.lines();
+        report.in_flight = self.slot.in_flight();
+        report.in_flight.extend(self.suspects.now().iter().map(|id| format!("update {id}")));
+        report.config_hash = format!("{:016x}", self.spec.fingerprint);
+        let crash = LastCrash { at_ms: report.ended_ms, class, ended, report: report.file_name() };
+        self.slot.change(|status| status.last_crash = Some(crash));
         let folder = self.home.config.crash_dir.clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = crash_report::write(&folder, &report) {

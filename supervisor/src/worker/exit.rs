@@ -2,11 +2,11 @@
 
 use crate::exit_code;
 use nix::sys::signal::Signal;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What the kernel said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Ended {
     Code(i32),
@@ -14,7 +14,7 @@ pub enum Ended {
 }
 
 /// Why we were the ones who ended it, if we were.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum KilledFor {
     /// No pong for 30 s.
@@ -25,10 +25,12 @@ pub enum KilledFor {
     StartDeadline,
     /// It closed its link and stayed alive.
     LinkLost,
+    /// Somebody had stopped it (SIGSTOP) for so long that it counted as hung.
+    Stopped,
 }
 
 /// What an end means for the next start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ExitClass {
     /// We asked, and it went (or was pushed).
@@ -99,8 +101,10 @@ pub fn classify(end: End) -> ExitClass {
     if end.asked {
         return ExitClass::Asked;
     }
-    if end.killed_for.is_some() {
-        return ExitClass::Crash;
+    match end.killed_for {
+        Some(KilledFor::Stopped) => return ExitClass::KilledOutside,
+        Some(_) => return ExitClass::Crash,
+        None => {}
     }
     match end.ended {
         Ended::Code(code) => class_of_code(code),
@@ -160,7 +164,12 @@ mod tests {
                 class(false, None, false).to_string(),
                 class(true, None, false).to_string(),
                 class(false, None, true).to_string(),
-                class(false, Some(KilledFor::Hung), false),
+                class(false, Some(KilledFor::Hung), false).to_string()
+                    + if class(false, Some(KilledFor::Stopped), false) == ExitClass::KilledOutside {
+                        ", unless it was stopped"
+                    } else {
+                        ""
+                    },
                 ended = ended.to_string()
             );
         }

@@ -1,9 +1,15 @@
 //! The handle that the rest of the supervisor holds. Nothing here waits for a worker unless its name says so.
 
+mod carry;
+
+pub(super) use carry::Waiting;
+
+use super::carry::CarriedWorkers;
 use super::driver::{Driver, Home};
+use super::leftovers::{self, Ledger};
 use super::lifecycle::{State, Then};
 use super::reaper::Reaper;
-use super::registry::{Command, Registry, Slot, WorkerStatus};
+use super::registry::{Command, Dump, DumpView, Registry, Slot, WorkerStatus};
 use super::restart::Quarantine;
 use super::spec::WorkerSpec;
 use super::{EVENTS_MAX, WorkerEvent};
@@ -27,7 +33,9 @@ const COMMANDS_MAX: usize = 256;
 const ENSURE_MAX: Duration = Duration::from_secs(60);
 /// Time that a worker gets to finish its work when an operator or its configuration restarts it.
 pub(super) const DRAIN_MS: u64 = 60_000;
-/// How often [`Workers::stop_all`] looks.
+/// Longest wait for what a worker says of itself: its guard thread answers in milliseconds, if at all.
+const DUMP_MAX: Duration = Duration::from_secs(1);
+/// How often [`Workers::stop_all`] and [`Workers::dump`] look.
 const STOP_POLL: Duration = Duration::from_millis(10);
 
 /// Hands out the fencing term of each start; the numbers never repeat, over restarts of the gateway too.
@@ -105,13 +113,24 @@ pub struct Workers {
 
 impl Workers {
     /// Must be called on the core runtime, which runs on a thread that never ends.
-    pub fn start(config: WorkersConfig) -> std::io::Result<(Self, mpsc::Receiver<WorkerEvent>)> {
+    /// `carried`: workers of the image before; [`Workers::apply`] takes them over.
+    pub fn start(
+        config: WorkersConfig,
+        carried: CarriedWorkers,
+    ) -> std::io::Result<(Self, mpsc::Receiver<WorkerEvent>)> {
         let runtime = Handle::current();
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
-        let reaper = Reaper::start(&runtime, config.adopt_orphans)?;
+        if config.adopt_orphans {
+            proto::runtime::sys::adopt_orphans()?;
+        }
+        let noted = config.crash_dir.with_file_name("workers.json");
+        leftovers::sweep(&noted);
+        let reaper = Reaper::start(&runtime, config.adopt_orphans, Ledger::new(noted))?;
         let registry = Arc::new(Registry::default());
-        let home =
-            Arc::new(Home { config, reaper, events, started: Instant::now(), registry: registry.clone() });
+        let waiting = Waiting::new(carry::expect(&reaper, carried.workers)?);
+        let now = Instant::now();
+        let started = now.checked_sub(Duration::from_millis(carried.clock_ms)).unwrap_or(now);
+        let home = Arc::new(Home { config, reaper, events, started, registry: registry.clone(), waiting });
         Ok((Self { registry, home, runtime }, receiver))
     }
 
@@ -138,7 +157,8 @@ impl Workers {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let slot = Arc::new(Slot::new(Driver::first_status(&spec), sender));
         self.registry.insert(spec.id.clone(), slot.clone());
-        self.runtime.spawn(Driver::new(spec, self.home.clone(), slot, commands).run());
+        let adopted = self.home.waiting.take(&spec.id);
+        self.runtime.spawn(Driver::new(spec, self.home.clone(), slot, commands, adopted).run());
     }
 
     fn command(&self, worker: &WorkerId, slot: &Slot, command: Command) -> bool {
@@ -225,9 +245,55 @@ impl Workers {
         self.verb(worker, Command::Stop { then: Then::Idle })
     }
 
+    /// Starts one that rests, and ends what [`Workers::retry`] ends.
+    pub fn start_one(&self, worker: &WorkerId) -> Result<(), Refusal> {
+        self.retry(worker)?;
+        // Nobody waits for it; its state shows.
+        let (ready, _) = oneshot::channel();
+        self.verb(worker, Command::Ensure(ready))
+    }
+
     /// Ends quarantine, back-off and the wait for a login.
     pub fn retry(&self, worker: &WorkerId) -> Result<(), Refusal> {
         self.verb(worker, Command::Retry)
+    }
+
+    /// A message that was set aside caused the worker's last crashes: they are not held against it.
+    pub fn blame_message(&self, worker: &WorkerId) {
+        if let Err(refusal) = self.verb(worker, Command::MessageBlamed) {
+            tracing::info!(%worker, %refusal, "its last crashes stay counted");
+        }
+    }
+
+    /// What is known of a worker; it is asked to print its own view, which is waited for a second.
+    pub async fn dump(&self, worker: &WorkerId) -> Result<DumpView, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.verb(worker, Command::Dump(reply))?;
+        let Ok(Dump { mut view, ring, from_line }) = answer.await else {
+            return Err(Refusal::Busy(worker.clone()));
+        };
+        let asked = Instant::now();
+        while view.process.is_some() && asked.elapsed() < DUMP_MAX {
+            view.said = ring.since(from_line);
+            if view.said.iter().any(|line| line.contains(proto::runtime::dump::END)) {
+                break;
+            }
+            tokio::time::sleep(STOP_POLL).await;
+        }
+        Ok(view)
+    }
+
+    /// The worker has been given this piece of work (for reports: what it did when it died).
+    pub fn work_begins(&self, worker: &WorkerId, what: String) {
+        if let Some(slot) = self.registry.get(worker) {
+            slot.begin(what);
+        }
+    }
+
+    pub fn work_ends(&self, worker: &WorkerId, what: &str) {
+        if let Some(slot) = self.registry.get(worker) {
+            slot.finish(what);
+        }
     }
 
     /// Processes that were left to us by a worker that died, and reaped.

@@ -9,11 +9,16 @@
 //!  too many crashes, bad configuration, version skew: Quarantined.  Login lost: NeedsLogin
 //! ```
 
+mod adopt;
+mod step;
+
+pub use step::{Action, Event, Signal, Then};
+
 use super::exit::{ExitClass, KilledFor};
 use super::restart::{Policy, Quarantine, Restarts, Verdict};
 use proto::wire::handshake::WorkerKind;
 use proto::wire::limits::{HELLO_MS, READY_MS};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// From QUIT to ABRT: time for the guard thread to write its dump.
 pub const DUMP_MS: u64 = 1_000;
@@ -26,7 +31,7 @@ pub const TERM_MS: u64 = 5_000;
 /// A worker whose link is gone ends by itself within this, or is killed.
 pub const LINK_LOST_MS: u64 = 2_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum State {
     Disabled,
@@ -58,84 +63,8 @@ impl State {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Somebody has work for it.
-    Want,
-    SpawnFailed,
-    /// `Hello` was accepted and `Welcome` sent.
-    Greeted,
-    /// A channel worker reports its connection: it lives, however long the network takes.
-    Progress,
-    Ready,
-    Degraded,
-    Healthy,
-    LoginLost,
-    Suspect,
-    Recovered,
-    Hung,
-    Violation,
-    LinkLost,
-    /// No work for a long time.
-    IdleTooLong,
-    Drain {
-        deadline_ms: u64,
-        then: Then,
-    },
-    Stop {
-        then: Then,
-    },
-    /// The time set by the last `Deadline` action is over.
-    Deadline,
-    Exited {
-        class: ExitClass,
-        random: u32,
-    },
-    /// Its configuration, credentials or binary changed, or an operator wants a fresh start.
-    Fixed,
-    Disable,
-    Enable,
-}
-
-/// What follows an end that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
-    Restart,
-    Idle,
-    Disable,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    Term,
-    Quit,
-    Abort,
-    Kill,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    Spawn,
-    /// Tell it to finish what it has.
-    SendDrain {
-        deadline_ms: u64,
-    },
-    /// Tell it to stop now.
-    SendShutdown,
-    Signal(Signal),
-    /// Wake with [`Event::Deadline`] after this long; replaces the one before.
-    Deadline {
-        after_ms: u64,
-    },
-    NoDeadline,
-    /// It takes work from now on.
-    Up,
-    /// Nobody who waits for it will get it.
-    RefuseWaiters,
-}
-
 /// One worker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Lifecycle {
     state: State,
     /// The process exists.
@@ -206,6 +135,7 @@ impl Lifecycle {
             Event::Drain { deadline_ms, then } => self.drain(deadline_ms, then),
             Event::Stop { then } => self.stop(then),
             Event::Fixed => self.fixed(),
+            Event::MessageBlamed => self.message_blamed(now_ms),
             Event::Disable => self.stop(Then::Disable),
             Event::Enable if self.state == State::Disabled => {
                 self.state = State::Idle;
@@ -218,6 +148,7 @@ impl Lifecycle {
                 Vec::new()
             }
             Event::Hung => self.kill_for(KilledFor::Hung),
+            Event::HungStopped => self.kill_for(KilledFor::Stopped),
             Event::Violation => self.kill_for(KilledFor::Violation),
             Event::LinkLost => self.link_lost(),
             Event::IdleTooLong if self.state == State::Ready && !self.permanent => {
@@ -474,6 +405,17 @@ impl Lifecycle {
         match self.state {
             State::Backoff | State::Quarantined => self.start(),
             State::NeedsLogin if !self.alive => self.start(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn message_blamed(&mut self, now_ms: u64) -> Vec<Action> {
+        if !self.restarts.blame_message(now_ms) {
+            return Vec::new();
+        }
+        match self.state {
+            State::Quarantined if self.quarantine == Some(Quarantine::CrashLoop) => self.start(),
+            State::Backoff if self.permanent || self.wanted => self.start(),
             _ => Vec::new(),
         }
     }

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 const RING_BYTES_MAX: usize = 64 * 1024;
 const RING_LINES_MAX: usize = 200;
@@ -23,11 +25,14 @@ pub struct Ring(Arc<Mutex<Lines>>);
 struct Lines {
     lines: VecDeque<String>,
     bytes: usize,
+    /// Lines ever pushed.
+    total: u64,
 }
 
 impl Ring {
     pub fn push(&self, line: String) {
         let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.total += 1;
         ring.bytes += line.len();
         ring.lines.push_back(line);
         while ring.lines.len() > RING_LINES_MAX || ring.bytes > RING_BYTES_MAX {
@@ -36,19 +41,61 @@ impl Ring {
         }
     }
 
+    /// Lines ever pushed.
+    pub fn total(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).total
+    }
+
+    /// The lines since that many had been pushed, as far as they are still there.
+    pub fn since(&self, total: u64) -> Vec<String> {
+        let ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = usize::try_from(ring.total.saturating_sub(total)).unwrap_or(usize::MAX);
+        ring.lines.iter().skip(ring.lines.len().saturating_sub(new)).cloned().collect()
+    }
+
     pub fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).lines.iter().cloned().collect()
     }
 }
 
-/// Reads one stream of a worker to its end.
-pub async fn follow(worker: WorkerId, mut stream: pipe::Receiver, ring: Ring) {
+/// The task that reads one stream of a worker to its end.
+#[derive(Debug)]
+pub struct Follower {
+    stop: Arc<Notify>,
+    task: JoinHandle<Option<(pipe::Receiver, Vec<u8>)>>,
+}
+
+impl Follower {
+    /// `begun`: start of a line that another image of this program had read.
+    pub fn start(worker: WorkerId, stream: pipe::Receiver, ring: Ring, begun: Vec<u8>) -> Self {
+        let stop = Arc::new(Notify::new());
+        let task = tokio::spawn(follow(worker, stream, ring, begun, stop.clone()));
+        Self { stop, task }
+    }
+
+    /// Gives the stream back with the line that it is in; `None` when it had ended.
+    pub async fn freeze(self) -> Option<(pipe::Receiver, Vec<u8>)> {
+        self.stop.notify_one();
+        self.task.await.ok().flatten()
+    }
+}
+
+async fn follow(
+    worker: WorkerId,
+    mut stream: pipe::Receiver,
+    ring: Ring,
+    mut line: Vec<u8>,
+    stop: Arc<Notify>,
+) -> Option<(pipe::Receiver, Vec<u8>)> {
     let mut budget = Budget::new();
-    let mut line = Vec::new();
     let mut cut = false;
     let mut chunk = [0u8; 4096];
     loop {
-        let read = match stream.read(&mut chunk).await {
+        let read = tokio::select! {
+            read = stream.read(&mut chunk) => read,
+            () = stop.notified() => return Some((stream, line)),
+        };
+        let read = match read {
             Ok(0) | Err(_) => break,
             Ok(read) => read,
         };
@@ -65,6 +112,7 @@ pub async fn follow(worker: WorkerId, mut stream: pipe::Receiver, ring: Ring) {
         }
     }
     finish(&worker, &mut line, &ring, &mut budget);
+    None
 }
 
 fn finish(worker: &WorkerId, line: &mut Vec<u8>, ring: &Ring, budget: &mut Budget) {
@@ -137,5 +185,6 @@ mod tests {
             lines.len() <= RING_LINES_MAX && lines.iter().map(String::len).sum::<usize>() <= RING_BYTES_MAX
         );
         assert!(lines.last().unwrap().starts_with("999 "));
+        assert_eq!((ring.total(), ring.since(998).len(), ring.since(0).len()), (1000, 2, lines.len()));
     }
 }

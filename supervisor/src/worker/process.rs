@@ -25,6 +25,18 @@ pub struct Binary {
     pinned: Option<OwnedFd>,
 }
 
+/// What tells one executable from another without reading it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct BinaryId {
+    pub device: u64,
+    pub inode: u64,
+    pub bytes: u64,
+    /// Unix seconds.
+    pub modified: i64,
+    pub modified_ns: u64,
+}
+
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
 #[error("worker executable {path} cannot be opened ({source}): it belongs beside the `openclaw` executable")]
@@ -60,6 +72,24 @@ impl Binary {
         &self.path
     }
 
+    /// Which file it is; two releases under one path differ.
+    pub fn id(&self) -> BinaryId {
+        let facts = match &self.pinned {
+            Some(pinned) => rustix::fs::fstat(pinned),
+            None => rustix::fs::stat(&self.path),
+        };
+        facts.map_or_else(
+            |_| BinaryId::default(),
+            |facts| BinaryId {
+                device: facts.st_dev,
+                inode: facts.st_ino,
+                bytes: facts.st_size.cast_unsigned(),
+                modified: facts.st_mtime,
+                modified_ns: u64::from(facts.st_mtime_nsec),
+            },
+        )
+    }
+
     fn command(&self) -> Command {
         let Some(pinned) = &self.pinned else { return Command::new(&self.path) };
         // The kernel resolves the name before it closes the descriptor, so CLOEXEC is no obstacle.
@@ -91,6 +121,12 @@ pub struct Process {
 pub struct Signals(OwnedFd);
 
 impl Signals {
+    /// Of a child that was not reaped: its pid cannot belong to anybody else.
+    pub fn of_child(pid: u32) -> io::Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self(rustix::process::pidfd_open(pid, PidfdFlags::empty())?))
+    }
+
     pub fn send(&self, signal: Signal) {
         use rustix::process::Signal as Raw;
         let raw = match signal {
@@ -98,6 +134,7 @@ impl Signals {
             Signal::Quit => Raw::QUIT,
             Signal::Abort => Raw::ABORT,
             Signal::Kill => Raw::KILL,
+            Signal::Dump => Raw::USR2,
         };
         // It may be gone already: then its exit is on the way.
         let _ = rustix::process::pidfd_send_signal(&self.0, raw);

@@ -4,11 +4,12 @@
 //! (short runs, see [`reserve`]) are left alone; strangers are reaped and, when adopting is on, killed.
 
 use super::exit::Ended;
+use super::leftovers::Ledger;
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,14 +38,14 @@ impl Drop for Reservation {
 }
 
 /// How a process ended and what it had used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Exit {
     pub ended: Ended,
     pub usage: Usage,
 }
 
 /// From /proc/<pid>/stat of the dead process, before it is reaped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
     pub user_ms: u64,
@@ -52,11 +53,29 @@ pub struct Usage {
     pub major_faults: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     expected: Mutex<HashMap<u32, oneshot::Sender<Exit>>>,
     adopt: bool,
     strays: AtomicU64,
+    /// Nothing is reaped any more: what dies now is for the next image of this program.
+    held: AtomicBool,
+    /// A worker died, and what it left behind is not all gone yet.
+    dirty: AtomicBool,
+    ledger: Ledger,
+}
+
+impl Inner {
+    fn new(adopt: bool, ledger: Ledger) -> Self {
+        Self {
+            expected: Mutex::default(),
+            adopt,
+            strays: AtomicU64::new(0),
+            held: AtomicBool::new(false),
+            dirty: AtomicBool::new(false),
+            ledger,
+        }
+    }
 }
 
 /// Cloneable handle; the task behind it runs on the core runtime.
@@ -65,8 +84,9 @@ pub struct Reaper(Arc<Inner>);
 
 impl Reaper {
     /// Starts the task. With `adopt` (the process is a subreaper) children that nobody expects are ended.
-    pub fn start(runtime: &tokio::runtime::Handle, adopt: bool) -> std::io::Result<Self> {
-        let reaper = Self(Arc::new(Inner { adopt, ..Inner::default() }));
+    /// The living ones are noted in `ledger`.
+    pub fn start(runtime: &tokio::runtime::Handle, adopt: bool, ledger: Ledger) -> std::io::Result<Self> {
+        let reaper = Self(Arc::new(Inner::new(adopt, ledger)));
         let _guard = runtime.enter();
         let mut children = signal(SignalKind::child())?;
         let task = reaper.clone();
@@ -86,6 +106,7 @@ impl Reaper {
     pub fn expect(&self, pid: u32) -> oneshot::Receiver<Exit> {
         let (sender, receiver) = oneshot::channel();
         self.expected().insert(pid, sender);
+        self.0.ledger.born(pid);
         receiver
     }
 
@@ -94,17 +115,25 @@ impl Reaper {
         self.0.strays.load(Ordering::Relaxed)
     }
 
+    /// Leaves the dead unreaped from now on, for the image that follows an exec.
+    pub fn hold(&self) {
+        self.0.held.store(true, Ordering::SeqCst);
+    }
+
     fn expected(&self) -> std::sync::MutexGuard<'_, HashMap<u32, oneshot::Sender<Exit>>> {
         self.0.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn scan(&self) {
+        if self.0.held.load(Ordering::SeqCst) {
+            return;
+        }
         let pids: Vec<u32> = self.expected().keys().copied().collect();
-        let mut ended = 0;
         for pid in pids {
             if let Some(exit) = reap(pid) {
                 proto::runtime::failpoint::hit("sv.reap.before");
-                ended += 1;
+                self.0.dirty.store(true, Ordering::SeqCst);
+                self.0.ledger.dead(pid);
                 if let Some(waiter) = self.expected().remove(&pid) {
                     let _ = waiter.send(exit);
                 }
@@ -112,8 +141,9 @@ impl Reaper {
         }
         if self.0.adopt && RESERVED.load(Ordering::SeqCst) == 0 {
             self.reap_strays();
-            if ended > 0 {
-                self.sweep();
+            if self.0.dirty.load(Ordering::SeqCst) {
+                let clean = self.sweep();
+                self.0.dirty.store(!clean, Ordering::SeqCst);
             }
         }
     }
@@ -132,13 +162,14 @@ impl Reaper {
         }
     }
 
-    /// What a dead worker left behind came to us: nothing of it may go on running.
-    fn sweep(&self) {
+    /// What a dead worker left behind came to us: nothing of it may go on running. `false` while something is left: what
+    /// was killed takes a moment to die, and only then its own children come to us.
+    fn sweep(&self) -> bool {
         for _ in 0..SWEEP_ROUNDS_MAX {
             let strangers: Vec<u32> =
                 children().into_iter().filter(|pid| !self.expected().contains_key(pid)).collect();
             if strangers.is_empty() {
-                return;
+                return true;
             }
             for pid in strangers {
                 tracing::warn!(pid, "killing an orphan of a worker");
@@ -146,6 +177,7 @@ impl Reaper {
             }
             self.reap_strays();
         }
+        false
     }
 }
 

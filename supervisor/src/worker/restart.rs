@@ -6,6 +6,7 @@
 use super::exit::ExitClass;
 use proto::runtime::backoff::Backoff;
 use proto::wire::handshake::WorkerKind;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 const MINUTE_MS: u64 = 60_000;
@@ -15,11 +16,16 @@ const OUTSIDE_FREE: usize = 20;
 const TEMPORARY_FREE: usize = 5;
 /// How long a probe of a quarantined worker must stay up to close the quarantine.
 const PROBE_GOOD_MS: u64 = 2 * MINUTE_MS;
+/// Poison messages in ten minutes that are blamed instead of the worker. One that dies of more messages than these is
+/// itself to blame.
+const BLAMED_MESSAGES_MAX: usize = 3;
+/// Crashes that one poison message causes before it is set aside.
+const CRASHES_PER_MESSAGE: usize = 3;
 /// History kept: above every limit below.
 const HISTORY_MAX: usize = 64;
 
 /// Limits of one kind of worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     pub backoff: Backoff,
     /// More crashes than this in one minute show as degraded.
@@ -53,7 +59,7 @@ impl Policy {
 }
 
 /// Why a worker is not started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Quarantine {
     CrashLoop,
@@ -82,12 +88,14 @@ pub enum Verdict {
 }
 
 /// A worker's past.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Restarts {
     policy: Policy,
     crashes: VecDeque<u64>,
     outside: VecDeque<u64>,
     temporary: VecDeque<u64>,
+    /// Times at which crashes were put down to a message.
+    blamed: VecDeque<u64>,
     /// Delays since the last long uptime.
     streak: u32,
     half_open: bool,
@@ -101,10 +109,16 @@ impl Restarts {
             crashes: VecDeque::new(),
             outside: VecDeque::new(),
             temporary: VecDeque::new(),
+            blamed: VecDeque::new(),
             streak: 0,
             half_open: false,
             total: 0,
         }
+    }
+
+    /// Takes the limits of this release: the past may come from another one.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
     }
 
     /// Starts after an end that nobody asked for.
@@ -124,8 +138,21 @@ impl Restarts {
 
     /// The past no longer counts: somebody changed something (configuration, an operator's restart).
     pub fn forgive(&mut self) {
-        let total = self.total;
-        *self = Self { total, ..Self::new(self.policy) };
+        let (total, blamed) = (self.total, std::mem::take(&mut self.blamed));
+        *self = Self { total, blamed, ..Self::new(self.policy) };
+    }
+
+    /// The last crashes were a message's doing: they no longer count. `false` when there were too many such messages
+    /// lately: then the worker stays blamed.
+    pub fn blame_message(&mut self, now_ms: u64) -> bool {
+        if count(&self.blamed, now_ms, 10 * MINUTE_MS) >= BLAMED_MESSAGES_MAX {
+            return false;
+        }
+        remember(&mut self.blamed, now_ms);
+        let kept = self.crashes.len().saturating_sub(CRASHES_PER_MESSAGE);
+        self.crashes.truncate(kept);
+        self.streak = 0;
+        true
     }
 
     /// Decides after an end. `ready_ms` is how long the worker had been ready.

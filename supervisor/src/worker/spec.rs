@@ -3,6 +3,7 @@
 use super::process::Binary;
 use futures_util::future::BoxFuture;
 use proto::wire::handshake::{Isolation, SecretMap, WorkerConfig, WorkerId};
+use proto::wire::isolation::Policy;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -19,16 +20,6 @@ pub struct Provision {
 /// Fetches the provision anew for each start. The error is shown and the start tried again later.
 pub type Provide = Arc<dyn Fn() -> BoxFuture<'static, Result<Provision, String>> + Send + Sync>;
 
-/// How a running worker takes a changed spec.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnChange {
-    /// Its `ConfigDelta` is enough.
-    Tell,
-    /// Drain, then start again.
-    #[default]
-    Restart,
-}
-
 /// One worker of the wanted set.
 #[derive(Clone)]
 pub struct WorkerSpec {
@@ -42,14 +33,17 @@ pub struct WorkerSpec {
     /// Stop after this long without work; `None` never.
     pub idle_stop_ms: Option<u64>,
     pub isolation: Isolation,
+    /// What it may reach; `None`: no rules for files and ports (tests).
+    pub policy: Option<Policy>,
     pub log_level: String,
     /// The whole environment of the process; see [`worker_env`].
     pub env: BTreeMap<String, String>,
     /// Failpoints of a test build; empty otherwise.
     pub failpoints: String,
-    /// Changes when the configuration or the secrets of this worker change.
+    /// Changes when a running process must be replaced.
     pub fingerprint: u64,
-    pub on_change: OnChange,
+    /// Changes when a running process must be told its configuration anew; the `ConfigDelta` is enough.
+    pub told: u64,
 }
 
 impl fmt::Debug for WorkerSpec {

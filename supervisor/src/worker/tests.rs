@@ -43,7 +43,7 @@ impl World {
             }),
             adopt_orphans: false,
         };
-        let (workers, events) = Workers::start(config).unwrap();
+        let (workers, events) = Workers::start(config, Default::default()).unwrap();
         let binary = Arc::new(Binary::open(&std::env::current_exe().unwrap()).unwrap());
         Self { workers, events, folder, binary }
     }
@@ -73,11 +73,12 @@ impl World {
             keep_warm: false,
             idle_stop_ms: None,
             isolation: Isolation::BestEffort,
+            policy: None,
             log_level: "info".into(),
             env: [("HOSTILE".to_owned(), mode.to_owned())].into(),
             failpoints: String::new(),
             fingerprint: 1,
-            on_change: OnChange::Restart,
+            told: 1,
         }
     }
 

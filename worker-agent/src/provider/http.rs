@@ -182,7 +182,7 @@ fn build(tls: bool, deadlines: Deadlines) -> Result<reqwest::Client, String> {
 }
 
 /// The system's certificates; the bundled ones where there are none (a container without ca-certificates).
-fn tls_config(with_roots: bool) -> Result<rustls::ClientConfig, String> {
+pub fn tls_config(with_roots: bool) -> Result<rustls::ClientConfig, String> {
     let mut roots = rustls::RootCertStore::empty();
     if with_roots {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -211,7 +211,7 @@ fn header_map(headers: &[(String, String)]) -> Result<HeaderMap, String> {
 }
 
 /// The innermost cause: the outer layers only repeat "error sending request" and the URL.
-fn cause(error: &reqwest::Error) -> String {
+pub fn cause(error: &reqwest::Error) -> String {
     let mut inner: &dyn std::error::Error = error;
     while let Some(next) = inner.source() {
         inner = next;
@@ -250,6 +250,8 @@ pub fn redacted(text: &str, secret: Option<&str>) -> String {
         Some(secret) if secret.len() >= 4 => text.replace(secret, "[key]"),
         _ => text.to_owned(),
     };
+    // And without the keys of the other providers: a proxy in front of several may repeat any of them.
+    let text = proto::runtime::telemetry::redact(&text).into_owned();
     let key_like = |word: &str| {
         let word = word.trim_matches(|c: char| !c.is_alphanumeric());
         word.len() >= 12 && ["sk-", "xai-", "gsk_", "AIza", "key-"].iter().any(|p| word.starts_with(p))

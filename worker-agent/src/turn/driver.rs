@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use proto::wire::agent::{RunError, RunFinal, RunInput, RunSpec, RunStatus};
+use proto::wire::agent::{OutPart, RunError, RunFinal, RunInput, RunSpec, RunStatus};
 
 use super::begin::{self, Begun, Opening};
 use super::control::Control;
@@ -221,9 +221,14 @@ fn refused(spec: &RunSpec, why: &str) -> RunFinal {
         status: RunStatus::Error,
         error: Some(RunError { kind: "internal".into(), message: why.to_owned(), ..RunError::default() }),
         stop_reason: Some("error".into()),
+        // Whoever wrote in a chat sees nothing but what is delivered: without this a message would end without a word.
+        parts: vec![OutPart { part: REFUSED_PART, text: why.to_owned(), ..OutPart::default() }],
         meta_json: "{}".into(),
         started_ms: now,
         ended_ms: now,
         ..RunFinal::default()
     }
 }
+
+/// Behind everything that the run may have said, and where the supervisor's own note would stand.
+const REFUSED_PART: u32 = 10_000;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use proto::wire::Id;
+use proto::runtime::dump;
 use proto::wire::agent::{AgentToSup, Delta, DeltaKind, RunEvent, RunStarted, RunStep};
 use serde_json::{Map, Value, json};
 
@@ -42,6 +43,7 @@ impl Events {
 
     pub async fn step(&self, step: u32, kind: &str, detail: String) {
         self.up.progressed();
+        dump::step(&format!("run {}", self.run_id), &format!("step {step} {kind} {detail}"));
         let step = RunStep { run_id: self.run_id, step, kind: kind.to_owned(), detail };
         self.up.send(AgentToSup::RunStep(step)).await;
     }

@@ -13,6 +13,7 @@ use super::resume::TurnFinal;
 use super::state::{End, Stop};
 use crate::agent::{Active, Agent, row};
 use crate::clock::now_ms;
+use crate::net_guard::{Guard, Policy};
 use crate::session::entry::{Body, TURN_FINAL};
 use crate::session::message::{AssistantMessage, Message, StopReason, Usage};
 use crate::session::sessions::{Durability, SessionError};
@@ -136,13 +137,16 @@ async fn parts(run: &Run, end: End) -> Vec<OutPart> {
         payloads.insert(0, Payload { text: notice, ..Payload::default() });
     }
     let paths = &run.active.setup.paths;
+    let guard = Guard::new(Policy::default());
     let mut parts = Vec::new();
     for payload in payloads {
         let (urls, files): (Vec<String>, Vec<String>) =
             payload.media.into_iter().partition(|source| source.starts_with("http"));
-        let media = media::outbound(&paths.state, &paths.workspace, files).await;
+        let mut media = media::outbound(&paths.state, &paths.workspace, files).await;
+        let (fetched, links) = media::from_web(&guard, &paths.state, urls).await;
+        media.extend(fetched);
         let mut text = payload.text;
-        for url in urls {
+        for url in links {
             text = format!("{text}\n{url}").trim().to_owned();
         }
         if text.is_empty() && media.is_empty() {

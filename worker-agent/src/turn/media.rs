@@ -9,12 +9,18 @@ use proto::wire::agent::RunInput;
 use proto::wire::channel::MediaRef;
 use sha2::{Digest, Sha256};
 
+use crate::net_guard::{Fetched, Guard};
 use crate::session::message::Block;
 
 /// A picture above this is not put into a request; vendors refuse larger ones.
 const IMAGE_BYTES_MAX: u64 = 5 * 1024 * 1024;
 /// A file above this is not taken along with a reply.
 const FILE_BYTES_MAX: u64 = 50 * 1024 * 1024;
+
+/// A source on the web above this stays a link: networks take no larger pictures and videos.
+const WEB_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Sources of one part of an answer that are fetched; each may take half a minute.
+const WEB_SOURCES_MAX: usize = 4;
 
 /// The pictures of the inputs as content blocks; what cannot be read is left out (its name stands in the text).
 pub async fn images(state: &Path, inputs: &[RunInput]) -> Vec<Block> {
@@ -69,27 +75,72 @@ pub async fn outbound(state: &Path, workspace: &Path, sources: Vec<String>) -> V
 fn stored(state: &Path, workspace: &Path, source: &str) -> Option<MediaRef> {
     let root = fs::canonicalize(workspace).ok()?;
     let real = fs::canonicalize(workspace.join(source)).ok().filter(|real| real.starts_with(&root))?;
-    let meta = fs::metadata(&real).ok().filter(|meta| meta.is_file() && meta.len() <= FILE_BYTES_MAX)?;
+    fs::metadata(&real).ok().filter(|meta| meta.is_file() && meta.len() <= FILE_BYTES_MAX)?;
     let bytes = fs::read(&real).ok()?;
-    let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     let extension = real.extension().and_then(|ext| ext.to_str()).unwrap_or("bin").to_ascii_lowercase();
+    let name = real.file_name().map(|name| name.to_string_lossy().into_owned());
+    kept(state, &bytes, &extension, name)
+}
+
+/// Puts bytes where channel workers can read them, under their own digest.
+fn kept(state: &Path, bytes: &[u8], extension: &str, name: Option<String>) -> Option<MediaRef> {
+    let sha256: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     let relative = format!("media/outbound/{sha256}.{extension}");
     let target = state.join(&relative);
     if !target.exists() {
         crate::session::disk::create_private_dir(target.parent()?).ok()?;
-        crate::session::disk::replace(&target, &bytes).ok()?;
+        crate::session::disk::replace(&target, bytes).ok()?;
     }
-    let (kind, mime) = kind_of(&extension);
+    let (kind, mime) = kind_of(extension);
     Some(MediaRef {
         kind: kind.to_owned(),
         mime: mime.to_owned(),
-        bytes: meta.len(),
+        bytes: bytes.len() as u64,
         sha256,
         path: Some(relative),
-        name: real.file_name().map(|name| name.to_string_lossy().into_owned()),
+        name,
         inline: None,
     })
 }
+
+/// Fetches what an answer names on the web, as far as this agent's tools may use the network; gives what came, and the URLs
+/// that stay links: pages, what is refused, what does not answer.
+pub async fn from_web(guard: &Guard, state: &Path, urls: Vec<String>) -> (Vec<MediaRef>, Vec<String>) {
+    let allowed = crate::tool::confined::current().is_none_or(|now| !now.enforce || now.policy.network);
+    let (mut found, mut links) = (Vec::new(), Vec::new());
+    for (nth, url) in urls.into_iter().enumerate() {
+        let source = match allowed && nth < WEB_SOURCES_MAX {
+            true => guard.get(&url, WEB_BYTES_MAX).await,
+            false => {
+                links.push(url);
+                continue;
+            }
+        };
+        let media = match source {
+            Ok(source) => from_source(state, source).await,
+            Err(error) => {
+                // Without the URL: its query may hold a key.
+                tracing::info!(%error, "a picture or file of the answer stays a link");
+                None
+            }
+        };
+        match media {
+            Some(media) => found.push(media),
+            None => links.push(url),
+        }
+    }
+    (found, links)
+}
+
+async fn from_source(state: &Path, source: Fetched) -> Option<MediaRef> {
+    let extension = EXTENSIONS.iter().find(|extension| kind_of(extension).1 == source.mime)?;
+    let (state, name) = (state.to_owned(), Some(source.name).filter(|name| !name.is_empty()));
+    let kept = move || kept(&state, &source.bytes, extension, name);
+    tokio::task::spawn_blocking(kept).await.ok().flatten()
+}
+
+/// What is sent as a file when a web server calls it so; anything else, a page above all, stays a link.
+const EXTENSIONS: [&str; 11] = ["png", "jpg", "gif", "webp", "mp3", "ogg", "wav", "m4a", "mp4", "webm", "pdf"];
 
 fn kind_of(extension: &str) -> (&'static str, &'static str) {
     match extension {

@@ -20,7 +20,7 @@ mod send;
 mod tests;
 mod update;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -51,7 +51,8 @@ struct Telegram {
     settings: Settings,
     api: Api,
     account: String,
-    mentions: convert::MentionPatterns,
+    /// Replaced when the configuration says so; a poll works with the one that it began with.
+    mentions: RwLock<Arc<convert::MentionPatterns>>,
     /// Who we are, once the network has said it.
     me: OnceCell<User>,
 }
@@ -59,7 +60,7 @@ struct Telegram {
 fn open(account: &Account) -> Result<Arc<dyn Channel>, OpenError> {
     let settings = Settings::read(account)?;
     let api = Api::new(&settings.api_root, &settings.token);
-    let mentions = convert::MentionPatterns::new(&account.mention_patterns);
+    let mentions = RwLock::new(Arc::new(convert::MentionPatterns::new(&account.mention_patterns)));
     Ok(Arc::new(Telegram { settings, api, account: account.id.clone(), mentions, me: OnceCell::new() }))
 }
 
@@ -122,6 +123,11 @@ impl Channel for Telegram {
 
     fn typing<'a>(&'a self, to: &'a Target) -> Pending<'a, Result<(), SendFailure>> {
         Box::pin(send::typing(self, to))
+    }
+
+    fn configure(&self, account: &Account) {
+        let patterns = Arc::new(convert::MentionPatterns::new(&account.mention_patterns));
+        *self.mentions.write().unwrap_or_else(PoisonError::into_inner) = patterns;
     }
 
     fn probe(&self) -> Pending<'_, Value> {

@@ -120,7 +120,14 @@ impl<'a> Delivery<'a> {
                 let ext_id = self.place(at).await?;
                 self.edit(at, &ext_id).await
             }
-            (Some(_), None) => self.post(at).await,
+            (Some(_), None) => {
+                if self.item.two_phase && at > 0 {
+                    // The texts before it were edits, which may be repeated; this may not, and the journal has to know.
+                    let asked = self.shared.supervisor.may_start(self.item.out_id).await;
+                    asked.map_err(|refused| retry(RETRY_MS, format!("no go-ahead: {refused}")))?;
+                }
+                self.post(at).await
+            }
             _ => Ok(()),
         }
     }
@@ -151,8 +158,11 @@ impl<'a> Delivery<'a> {
         let empty = Styled::plain(PLACEHOLDER);
         let result = self.shared.channel.post(&to, placeholder(&empty)).await;
         failpoint::hit("ch.place.after_response");
-        // When the answer was lost an empty placeholder may stay; the reply itself is not doubled.
-        let ext_id = result.map_err(|failure| self.failed(failure))?;
+        // When the answer was lost an empty placeholder may stay, and is counted; the reply itself is not doubled.
+        let ext_id = result.map_err(|failure| match failure {
+            SendFailure::Unknown(why) => SendOutcome::Unknown { why },
+            other => self.failed(other),
+        })?;
         self.remember(at, ext_id.clone());
         if let Err(refused) = self.note().await {
             if let Err(failure) = self.shared.channel.remove(&to, &ext_id).await {

@@ -10,6 +10,7 @@ pub async fn all<S: Store>(make: &impl Fn() -> S) {
     placeholders_become_edits(make()).await;
     drafts_survive_and_are_filled(make()).await;
     dead_letters_can_be_sent_after_all(make()).await;
+    a_person_decides(make()).await;
     old_deliveries_end_with_one_note_per_chat(make()).await;
 }
 
@@ -27,7 +28,7 @@ async fn chats_keep_their_order<S: Store>(store: S) {
     assert_eq!(journal.add_outbox(rows.clone()).await.unwrap().len(), 3);
     assert!(journal.add_outbox(rows).await.unwrap().is_empty(), "the same rows again are no new rows");
     assert_eq!(due(&journal).await, [note_id(0), note_id(1)]);
-    let early = journal.lease(note_id(2), 1, NOW).await.unwrap_err();
+    let early = journal.lease(note_id(2), 1, OnUnknown::Resend, NOW).await.unwrap_err();
     assert!(matches!(early, JournalError::OutOfOrder { .. }));
     to_wire(&journal, note_id(0), 1).await;
     assert_eq!(due(&journal).await, [note_id(1)], "the chat waits for what is on the wire");
@@ -39,10 +40,10 @@ async fn chats_keep_their_order<S: Store>(store: S) {
 async fn only_the_lease_holder_speaks<S: Store>(store: S) {
     let journal = store.open().await;
     journal.add_outbox(vec![note(0, "a", SendClass::C)]).await.unwrap();
-    let row = journal.lease(note_id(0), 1, NOW).await.unwrap();
+    let row = journal.lease(note_id(0), 1, OnUnknown::Resend, NOW).await.unwrap();
     assert_eq!((row.attempts, row.epoch, row.state), (1, 1, OutState::Leased));
     journal.worker_gone("telegram:main".into(), NOW).await.unwrap();
-    journal.lease(note_id(0), 2, NOW).await.unwrap();
+    journal.lease(note_id(0), 2, OnUnknown::Resend, NOW).await.unwrap();
     let ghost = journal.wire(note_id(0), 1, WireKind::Content).await.unwrap_err();
     assert!(matches!(ghost, JournalError::StaleEpoch { held: 2, asked: 1, .. }));
     journal.wire(note_id(0), 2, WireKind::Content).await.unwrap();
@@ -50,7 +51,7 @@ async fn only_the_lease_holder_speaks<S: Store>(store: S) {
     assert!(matches!(ghost, JournalError::StaleEpoch { .. }));
     let gone = journal.worker_gone("telegram:main".into(), NOW).await.unwrap();
     assert_eq!((gone.released, gone.maybe_dup), (1, 1));
-    journal.lease(note_id(0), 3, NOW).await.unwrap();
+    journal.lease(note_id(0), 3, OnUnknown::Resend, NOW).await.unwrap();
     // The first copy's answer was still in the pipe: it ends the row before a second copy can leave.
     let late = journal.settle(note_id(0), 2, delivered("77"), NOW).await.unwrap();
     assert_eq!((late.row.state, late.row.ext_ids), (OutState::Delivered, vec!["77".to_owned()]));
@@ -65,11 +66,13 @@ async fn a_death_on_the_wire_is_resolved_by_class<S: Store>(store: S) {
         .zip(0..)
         .map(|(class, n)| note(n, &n.to_string(), class))
         .collect();
-    rows[3].on_unknown = OnUnknown::Hold;
-    journal.add_outbox(rows).await.unwrap();
-    for n in 0..4 {
+    journal.add_outbox(std::mem::take(&mut rows)).await.unwrap();
+    for n in 0..3 {
         to_wire(&journal, note_id(n), 1).await;
     }
+    // The operator's choice as it stands when the row is handed out.
+    journal.lease(note_id(3), 1, OnUnknown::Hold, NOW).await.unwrap();
+    journal.wire(note_id(3), 1, WireKind::Content).await.unwrap();
     let gone = journal.worker_gone("telegram:main".into(), NOW).await.unwrap();
     assert_eq!((gone.released, gone.maybe_dup), (2, 1));
     assert_eq!(gone.reconcile.iter().map(|r| r.item.out_id).collect::<Vec<_>>(), [note_id(1)]);
@@ -97,7 +100,7 @@ async fn a_retry_waits_its_time<S: Store>(store: S) {
     let later = journal.due_outbox("telegram:main".into(), NOW + 10 * SECOND, 9).await.unwrap();
     assert_eq!(later[0].err.as_deref(), Some("slow down"));
     // The network said that it took nothing: dying now repeats nothing.
-    journal.lease(note_id(0), 2, NOW).await.unwrap();
+    journal.lease(note_id(0), 2, OnUnknown::Resend, NOW).await.unwrap();
     journal.worker_gone("telegram:main".into(), NOW).await.unwrap();
     assert!(!journal.outbox(note_id(0)).await.unwrap().unwrap().maybe_dup);
 }
@@ -106,7 +109,7 @@ async fn placeholders_become_edits<S: Store>(store: S) {
     let journal = store.open().await;
     journal.add_outbox(vec![note(0, "a", SendClass::C)]).await.unwrap();
     for epoch in 1..=3 {
-        journal.lease(note_id(0), epoch, NOW).await.unwrap();
+        journal.lease(note_id(0), epoch, OnUnknown::Resend, NOW).await.unwrap();
         journal.wire(note_id(0), epoch, WireKind::Placeholder).await.unwrap();
         if epoch == 3 {
             journal.placed(note_id(0), epoch, "55".into()).await.unwrap();
@@ -115,7 +118,7 @@ async fn placeholders_become_edits<S: Store>(store: S) {
     }
     let stats = journal.stats().await.unwrap();
     assert_eq!((stats.maybe_dup, stats.orphan_placeholders), (0, 2));
-    let row = journal.lease(note_id(0), 4, NOW).await.unwrap();
+    let row = journal.lease(note_id(0), 4, OnUnknown::Resend, NOW).await.unwrap();
     assert_eq!(row.item.prior_ext.as_deref(), Some("55"));
     journal.wire(note_id(0), 4, WireKind::Content).await.unwrap();
     journal.settle(note_id(0), 4, delivered("55"), NOW).await.unwrap();
@@ -204,8 +207,10 @@ async fn dead_letters_can_be_sent_after_all<S: Store>(store: S) {
         dead.iter().map(|d| d.item.why.as_str()).collect::<Vec<_>>(),
         ["bot was blocked", "bot was blocked", "left over"]
     );
-    assert!(journal.dead_retry(dead[0].id, NOW + 2 * HOUR).await.unwrap());
-    assert!(!journal.dead_retry(dead[2].id, NOW).await.unwrap(), "imported ones are only shown");
+    let revived = journal.dead_retry(dead[0].id, NOW + 2 * HOUR).await.unwrap();
+    assert!(matches!(revived, Revived::Delivery { .. }), "{revived:?}");
+    let imported = journal.dead_retry(dead[2].id, NOW).await.unwrap();
+    assert_eq!(imported, Revived::Nothing, "imported ones are only shown");
     assert!(journal.dead_discard(dead[1].id).await.unwrap());
     assert!(!journal.dead_discard(dead[1].id).await.unwrap());
     let row = journal.outbox(note_id(0)).await.unwrap().unwrap();
@@ -213,18 +218,48 @@ async fn dead_letters_can_be_sent_after_all<S: Store>(store: S) {
     assert!(journal.dead_retry(999, NOW).await.is_err());
 }
 
+async fn a_person_decides<S: Store>(store: S) {
+    let journal = store.open().await;
+    let chats = ["a", "b", "c", "d"];
+    let rows = chats.iter().zip(0..).map(|(chat, n)| note(n, chat, SendClass::B)).collect();
+    journal.add_outbox(rows).await.unwrap();
+    let later = SendOutcome::Retry { next_us: NOW + HOUR, why: "slow down".into() };
+    to_wire(&journal, note_id(0), 1).await;
+    journal.settle(note_id(0), 1, later, NOW).await.unwrap();
+    to_wire(&journal, note_id(1), 1).await;
+    journal.worker_gone("telegram:main".into(), NOW).await.unwrap();
+    to_wire(&journal, note_id(2), 2).await;
+    assert!(journal.outbox_retry(note_id(2), NOW).await.is_err(), "it is being sent");
+    assert!(journal.outbox_discard(note_id(2), NOW).await.is_err(), "it may be there already");
+    let now = journal.outbox_retry(note_id(0), NOW).await.unwrap();
+    assert_eq!((now.state, now.next_us, now.maybe_dup), (OutState::Pending, NOW, false));
+    let risked = journal.outbox_retry(note_id(1), NOW).await.unwrap();
+    assert_eq!((risked.state, risked.maybe_dup), (OutState::Pending, true), "its first copy may be out there");
+    let given_up = journal.outbox_discard(note_id(3), NOW).await.unwrap();
+    assert_eq!((given_up.state, given_up.err.as_deref()), (OutState::Failed, Some("given up by hand")));
+    assert!(journal.dead_list().await.unwrap().is_empty(), "somebody knows of it already");
+    journal.settle(note_id(2), 2, delivered("1"), NOW).await.unwrap();
+    let list = async |filter| journal.outbox_list(filter).await.unwrap().len();
+    assert_eq!(list(OutboxFilter::default()).await, 3);
+    assert_eq!(list(OutboxFilter { delivered: true, limit: Some(2), ..OutboxFilter::default() }).await, 2);
+    assert_eq!(list(OutboxFilter { account: Some("x:y".into()), ..OutboxFilter::default() }).await, 0);
+}
+
 async fn old_deliveries_end_with_one_note_per_chat<S: Store>(store: S) {
     let journal = store.open().await;
     let rows = (0..5).map(|n| note(n, if n < 3 { "a" } else { "b" }, SendClass::B)).collect();
     journal.add_outbox(rows).await.unwrap();
     to_wire(&journal, note_id(3), 1).await;
-    assert!(journal.expire(NOW + HOUR).await.unwrap().is_empty(), "not before its time");
+    assert!(journal.expire(NOW + HOUR, |_| None).await.unwrap().is_empty(), "not before its time");
     let late = NOW + HOUR + 1;
     assert!(journal.due_outbox("telegram:main".into(), late, 9).await.unwrap().is_empty());
-    let mut chats = journal.expire(late).await.unwrap();
+    let tell = |expired: &ExpiredChat| {
+        (expired.chat == "a").then(|| NewOutbox { expires_us: NOW + 9 * HOUR, ..note(9, "a", SendClass::B) })
+    };
+    let mut chats = journal.expire(late, tell).await.unwrap();
     chats.sort_by(|x, y| x.chat.cmp(&y.chat));
     assert_eq!(chats.iter().map(|c| (c.chat.as_str(), c.count)).collect::<Vec<_>>(), [("a", 3), ("b", 1)]);
-    assert!(journal.expire(late).await.unwrap().is_empty());
+    assert!(journal.expire(late, |_| None).await.unwrap().is_empty());
     journal.settle(note_id(3), 1, delivered("1"), late).await.unwrap();
     assert_eq!(journal.dead_list().await.unwrap().len(), 4);
 }

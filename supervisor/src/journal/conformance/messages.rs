@@ -12,6 +12,7 @@ pub async fn all<S: Store>(make: &impl Fn() -> S) {
     a_cancelled_run_gives_its_messages_back(make()).await;
     kills_lose_nothing_and_recovery_is_idempotent(make()).await;
     only_own_crashes_poison(make()).await;
+    what_is_not_read_is_kept(make()).await;
     a_refused_step_spoils_nobody_else(make()).await;
     a_thousand_at_once(make()).await;
 }
@@ -201,9 +202,9 @@ async fn kills_lose_nothing_and_recovery_is_idempotent<S: Store>(store: S) {
         .await
         .unwrap();
     let out_id = |n| Id::derived(&id(0), "part", n);
-    journal.lease(out_id(0), 1, NOW).await.unwrap();
+    journal.lease(out_id(0), 1, OnUnknown::Resend, NOW).await.unwrap();
     to_wire(&journal, out_id(1), 1).await;
-    journal.lease(out_id(2), 1, NOW).await.unwrap();
+    journal.lease(out_id(2), 1, OnUnknown::Resend, NOW).await.unwrap();
     journal.wire(out_id(2), 1, WireKind::Placeholder).await.unwrap();
     store.crash(journal).await;
 
@@ -247,11 +248,25 @@ async fn only_own_crashes_poison<S: Store>(store: S) {
     let dead = journal.dead_list().await.unwrap();
     assert_eq!(
         (dead.len(), dead[0].item.kind, dead[0].item.why.as_str()),
-        (1, DeadKind::Inbound, "poisoned")
+        (1, DeadKind::Inbound, inbound::POISON_WHY)
     );
-    assert!(journal.dead_retry(dead[0].id, NOW).await.unwrap());
+    assert_eq!(journal.dead_get(dead[0].id).await.unwrap(), dead[0]);
+    assert_eq!(journal.dead_retry(dead[0].id, NOW).await.unwrap(), Revived::Message { seq });
     assert_eq!(journal.open_inbound(Some("s".into())).await.unwrap()[0].attempts, 1);
     assert!(journal.dead_list().await.unwrap().is_empty());
+}
+
+async fn what_is_not_read_is_kept<S: Store>(store: S) {
+    let journal = store.open().await;
+    let mut raw = message("700", "");
+    raw.inbound.disposition = Disposition::Suppress;
+    assert!(matches!(journal.bury(raw.clone()).await.unwrap(), Accepted::New { .. }));
+    assert!(matches!(journal.bury(raw).await.unwrap(), Accepted::Duplicate(_)));
+    let dead = journal.dead_list().await.unwrap();
+    assert_eq!((dead.len(), dead[0].item.why.as_str()), (1, inbound::UNREAD_WHY));
+    assert!(journal.open_inbound(None).await.unwrap().is_empty());
+    assert_eq!(journal.dead_retry(dead[0].id, NOW).await.unwrap(), Revived::Nothing);
+    assert_eq!(journal.dead_list().await.unwrap().len(), 1);
 }
 
 async fn a_refused_step_spoils_nobody_else<S: Store>(store: S) {

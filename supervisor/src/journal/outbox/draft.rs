@@ -107,7 +107,12 @@ pub fn unused(conn: &Connection, run_id: Id) -> Result<Vec<Draft>, JournalError>
     )
 }
 
+/// Its time is over. One whose id never became known was refused, or stands in its chat for ever because the network's answer
+/// was lost: nobody can tell, so it counts.
 pub fn gone(conn: &Connection, out_id: Id) -> Result<(), JournalError> {
+    if get(conn, out_id)?.is_some_and(|draft| draft.ext_id.is_none()) {
+        ledger::count(conn, COUNT_ORPHANS)?;
+    }
     conn.prepare_cached("DELETE FROM draft WHERE out_id = ?1")?.execute([out_id.as_bytes()])?;
     Ok(())
 }
@@ -115,7 +120,6 @@ pub fn gone(conn: &Connection, out_id: Id) -> Result<(), JournalError> {
 /// The worker that sent them is gone: those without an id may stand in their chat for ever.
 pub fn orphan(conn: &Connection, account: Option<&str>) -> Result<(), JournalError> {
     for draft in select(conn, "ext_id IS NULL AND (?1 IS NULL OR account = ?1)", [account])? {
-        ledger::count(conn, COUNT_ORPHANS)?;
         gone(conn, draft.out_id)?;
     }
     Ok(())

@@ -6,6 +6,7 @@
 //!    │  └──worker gone──┘                  v  worker gone, connection lost
 //!    └───────────────────────────────── Unknown ──> by class: Pending | stays (ask the network) | Failed
 //! any open state but Wire ──too old──> Expired
+//! by hand: Unknown, Failed, Expired ──> Pending; all of these ──given up──> Failed
 //! ```
 //!
 //! Bytes leave only in `Wire`, so whatever dies before it has sent nothing. After it, the class of the network decides
@@ -52,7 +53,10 @@ int_enum! {
         Nothing = 0 "nothing",
         /// A neutral message without content: losing track of it costs an empty line, not a reply.
         Placeholder = 1 "placeholder",
+        /// Content; an edit, where the row has a message that stands already.
         Content = 2 "content",
+        /// Content as a new message, whatever else of the row stands already: a file behind a text, say.
+        Plain = 3 "plain",
     }
 }
 
@@ -71,12 +75,15 @@ pub enum OutEvent {
     Unknown,
     NotSent,
     Expire,
+    /// A person wants it sent now.
     Revive,
+    /// A person wants it sent no more.
+    Discard,
 }
 
 impl OutEvent {
     #[cfg(test)]
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Lease,
         Self::SendStarted,
         Self::WorkerGone,
@@ -87,6 +94,7 @@ impl OutEvent {
         Self::NotSent,
         Self::Expire,
         Self::Revive,
+        Self::Discard,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -101,6 +109,7 @@ impl OutEvent {
             Self::NotSent => "not sent",
             Self::Expire => "expire",
             Self::Revive => "revive",
+            Self::Discard => "discard",
         }
     }
 }
@@ -116,6 +125,13 @@ pub struct Facts {
     pub maybe_dup: bool,
     /// Since the row was made.
     pub age_us: i64,
+}
+
+impl Facts {
+    /// Repeating what may be out changes nothing: it was an edit.
+    const fn harmless(self) -> bool {
+        self.is_edit && !matches!(self.wire, WireKind::Plain)
+    }
 }
 
 /// What is to be noted besides the new state.
@@ -158,8 +174,10 @@ impl OutState {
             (S::Unknown, E::NotSent) => S::Pending,
             (S::Unknown, E::WorkerGone | E::Unknown | E::Retry) => S::Unknown,
             (S::Pending | S::Leased | S::Unknown, E::Expire) => S::Expired,
-            (S::Failed | S::Expired, E::Revive) => {
-                let effect = if facts.wire == WireKind::Content && !facts.is_edit {
+            (S::Pending, E::Revive) => S::Pending,
+            (S::Pending | S::Unknown | S::Failed | S::Expired, E::Discard) => S::Failed,
+            (S::Unknown | S::Failed | S::Expired, E::Revive) => {
+                let effect = if wired && facts.wire != WireKind::Placeholder && !facts.harmless() {
                     Effect::MaybeDup
                 } else {
                     Effect::None
@@ -175,7 +193,7 @@ impl OutState {
 /// The bytes may be out or not.
 fn resolve(facts: Facts) -> Step {
     let pending = |effect| Step { to: OutState::Pending, effect };
-    if facts.is_edit {
+    if facts.harmless() {
         return pending(Effect::None);
     }
     if facts.wire == WireKind::Placeholder {

@@ -4,6 +4,8 @@ use super::Driver;
 use crate::link::{self, FromWorker, HelloRefusal, Incoming};
 use crate::worker::WorkerEventKind;
 use crate::worker::lifecycle::Event;
+use crate::worker::sandbox::Sandbox;
+use crate::worker::proc_view;
 use proto::runtime::link::{CloseReason, LinkEvent};
 use proto::wire::channel::{ChannelPhase, ChannelState, ChannelToSup};
 use proto::wire::handshake::{Hello, Ready, SupHandshake};
@@ -22,7 +24,10 @@ impl Driver {
             LinkEvent::Cancel { corr } => self.emit(WorkerEventKind::Cancel { corr }),
             LinkEvent::Suspect => self.step(Event::Suspect).await,
             LinkEvent::Recovered => self.step(Event::Recovered).await,
-            LinkEvent::Hung => self.step(Event::Hung).await,
+            LinkEvent::Hung => {
+                let stopped = self.running.as_ref().is_some_and(|running| proc_view::is_stopped(running.pid));
+                self.step(if stopped { Event::HungStopped } else { Event::Hung }).await;
+            }
             LinkEvent::Paused => {}
             LinkEvent::Closed { why } => {
                 let broken = why.is_violation();
@@ -61,6 +66,10 @@ impl Driver {
             }
             Incoming::Message(message) if running.greeted => {
                 running.work_at = Instant::now();
+                if let FromWorker::Channel(ChannelToSup::Examining(now)) = message {
+                    self.suspects.examining(now.ids);
+                    return;
+                }
                 if let FromWorker::Channel(ChannelToSup::State(state)) = &message {
                     let state = state.clone();
                     self.on_channel_state(state).await;
@@ -75,7 +84,14 @@ impl Driver {
 
     async fn on_hello(&mut self, hello: &Hello) {
         let Some(running) = &mut self.running else { return };
-        match running.welcome(hello, &self.spec) {
+        let sandbox = Sandbox::of(&hello.sandbox, running.pid, &self.spec);
+        let mut welcome = running.welcome(hello, &self.spec, &sandbox);
+        if let Ok(welcome) = &mut welcome {
+            welcome.cursors.extend(self.suspects.scopes());
+        }
+        self.show_sandbox(sandbox);
+        let Some(running) = &mut self.running else { return };
+        match welcome {
             Ok(welcome) => {
                 running.greeted = true;
                 if let Err(refusal) = running.link.try_send(&SupHandshake::Welcome(welcome)) {
@@ -85,6 +101,15 @@ impl Driver {
             }
             Err(HelloRefusal::Reject(reject)) => {
                 tracing::error!(worker = %self.spec.id, reason = reject.reason, "worker refused");
+                if reject.code == proto::wire::handshake::REJECT_ISOLATION {
+                    let refused = Some(reject.reason.clone());
+                    self.slot.change(|status| {
+                        if let Some(sandbox) = &mut status.sandbox {
+                            sandbox.refused = refused;
+                        }
+                    });
+                }
+                let Some(running) = &self.running else { return };
                 let _ = running.link.try_send(&SupHandshake::Reject(reject));
             }
             Err(HelloRefusal::Impostor(why)) => {
@@ -92,6 +117,17 @@ impl Driver {
                 self.violation(Violation::WrongDirection { code: 0x0011 }).await;
             }
         }
+    }
+
+    /// Shows how far the worker is confined, and says aloud when that is less than before.
+    fn show_sandbox(&mut self, now: Sandbox) {
+        let before = self.slot.status().sandbox.map(|before| before.tier);
+        let (worker, amiss) = (&self.spec.id, now.amiss.join("; "));
+        tracing::info!(%worker, tier = %now.tier, amiss, "worker is confined");
+        if before.is_some_and(|before| now.tier < before) {
+            tracing::warn!(event = "isolation.downgrade", %worker, tier = %now.tier, amiss, "worker is confined less than before");
+        }
+        self.slot.change(|status| status.sandbox = Some(now));
     }
 
     async fn on_channel_state(&mut self, state: ChannelState) {

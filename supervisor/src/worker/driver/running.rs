@@ -1,12 +1,17 @@
 //! One start of a worker: its process, its link, and what is known about both.
 
+mod carry;
+
 use super::{Home, wall_ms};
 use crate::link::{self, Expected, HelloRefusal};
 use crate::worker::crash_report::{self, CrashReport, PongLine};
 use crate::worker::exit::{ExitClass, KilledFor};
-use crate::worker::output::{self, Ring};
-use crate::worker::process::{self, Process, Signals};
+use crate::worker::lifecycle::Signal;
+use crate::worker::proc_view::{self, ProcView};
+use crate::worker::output::{Follower, Ring};
+use crate::worker::process::{self, BinaryId, Process, Signals};
 use crate::worker::reaper::Exit;
+use crate::worker::sandbox::Sandbox;
 use crate::worker::spec::{Provision, WorkerSpec};
 use proto::runtime::link::{CloseReason, LinkEvent, LinkEvents, LinkHandle, LinkLimits};
 use proto::runtime::{sys, telemetry};
@@ -14,6 +19,7 @@ use proto::wire::agent::{Drain, Shutdown, SupToAgent};
 use proto::wire::channel::SupToChannel;
 use proto::wire::handshake::{Bootstrap, Hello, LinkLimitsWire, Welcome, WorkerId, WorkerKind};
 use proto::wire::state::{Outgoing, Side};
+use proto::wire::isolation::Tier;
 use proto::wire::version;
 use std::io;
 use std::path::Path;
@@ -48,10 +54,16 @@ pub(super) struct Running {
     pub ready: String,
     /// Last sign of work.
     pub work_at: Instant,
+    /// What the kernel said of it before the first signal that ends it.
+    pub before_kill: Option<ProcView>,
     exit_told: oneshot::Receiver<Exit>,
     exit_at: Option<Instant>,
     provision: Option<Provision>,
     since: Since,
+    /// Readers of standard output and standard error.
+    outputs: [Option<Follower>; 2],
+    /// The executable that it runs.
+    binary: BinaryId,
 }
 
 struct Since {
@@ -83,6 +95,7 @@ pub(super) async fn start(spec: &WorkerSpec, home: &Home, ring: &Ring) -> Result
         proto_min: version::PROTO_MIN,
         proto_max: version::PROTO_MAX,
         isolation: spec.isolation,
+        policy: spec.policy.clone(),
         log_level: spec.log_level.clone(),
         boot_id: home.config.boot_id,
         // Only the first life ever dies on purpose: what follows shows that the worker comes back.
@@ -91,8 +104,8 @@ pub(super) async fn start(spec: &WorkerSpec, home: &Home, ring: &Ring) -> Result
     let process = process::spawn(spec, &bootstrap, &home.reaper)
         .map_err(|source| StartFailure::Spawn { path: spec.binary.path().display().to_string(), source })?;
     let Process { pid, stdout, stderr, link, exited, signals } = process;
-    tokio::spawn(output::follow(spec.id.clone(), stdout, ring.clone()));
-    tokio::spawn(output::follow(spec.id.clone(), stderr, ring.clone()));
+    let outputs =
+        [stdout, stderr].map(|stream| Some(Follower::start(spec.id.clone(), stream, ring.clone(), Vec::new())));
     let limits = LinkLimits::supervisor(spec.id.kind());
     let (link, events) = proto::runtime::link::spawn(link, Side::Supervisor, limits);
     let oom = oom_kills();
@@ -107,10 +120,13 @@ pub(super) async fn start(spec: &WorkerSpec, home: &Home, ring: &Ring) -> Result
         greeted: false,
         ready: String::new(),
         work_at: Instant::now(),
+        before_kill: None,
         exit_told: exited,
         exit_at: None,
         provision: Some(provision),
         since: Since { wall_ms: wall_ms(), oom: (oom, oom) },
+        outputs,
+        binary: spec.binary.id(),
     })
 }
 
@@ -163,14 +179,19 @@ impl Running {
     }
 
     /// Checks the greeting against the process that was started.
-    pub fn welcome(&mut self, hello: &Hello, spec: &WorkerSpec) -> Result<Welcome, HelloRefusal> {
-        let status = Path::new("/proc").join(self.pid.to_string()).join("status");
+    pub fn welcome(
+        &mut self,
+        hello: &Hello,
+        spec: &WorkerSpec,
+        sandbox: &Sandbox,
+    ) -> Result<Welcome, HelloRefusal> {
         let expected = Expected {
             worker: &spec.id,
             epoch: self.epoch,
             pid: self.pid,
             isolation: spec.isolation,
-            no_new_privs: sys::status_field(&status, "NoNewPrivs:").map(|value| value == 1),
+            sandbox,
+            min: spec.policy.as_ref().map_or(Tier::T0, |policy| policy.min),
         };
         let proto = link::accept(hello, &expected)?;
         let Some(Provision { config, secrets, cursors }) = self.provision.take() else {
@@ -186,6 +207,14 @@ impl Running {
 
     pub fn oom_kills_since(&self) -> bool {
         oom_kills() > self.since.oom.0
+    }
+
+    /// Sends a signal; before the first one that is to end it, what the kernel knows of it is kept for the report.
+    pub fn signal(&mut self, signal: Signal) {
+        if matches!(signal, Signal::Quit | Signal::Abort | Signal::Kill) && self.before_kill.is_none() {
+            self.before_kill = Some(proc_view::look(self.pid));
+        }
+        self.signals.send(signal);
     }
 
     /// A link that outlived its process by far has nothing more to say.
@@ -215,6 +244,10 @@ impl Running {
             usage: exit.usage,
             last_pong: self.link.last_pong().map(PongLine::of),
             frames: crash_report::frames(&self.link.last_frames()),
+            in_flight: Vec::new(),
+            process: self.before_kill.clone(),
+            cgroup_peak_bytes: None,
+            config_hash: String::new(),
             build: env!("CARGO_PKG_VERSION"),
             log: Vec::new(),
         }

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 use std::fmt::Write as _;
 
-const EVENTS: [Event; 23] = [
+const EVENTS: [Event; 25] = [
     Event::Want,
     Event::SpawnFailed,
     Event::Greeted,
@@ -14,6 +14,7 @@ const EVENTS: [Event; 23] = [
     Event::Suspect,
     Event::Recovered,
     Event::Hung,
+    Event::HungStopped,
     Event::Violation,
     Event::LinkLost,
     Event::IdleTooLong,
@@ -24,6 +25,7 @@ const EVENTS: [Event; 23] = [
     Event::Exited { class: ExitClass::Config, random: 0 },
     Event::Exited { class: ExitClass::Login, random: 0 },
     Event::Fixed,
+    Event::MessageBlamed,
     Event::Disable,
     Event::Enable,
 ];

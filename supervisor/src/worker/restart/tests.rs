@@ -59,6 +59,26 @@ fn a_failed_probe_reopens_and_a_good_one_closes_the_quarantine() {
     );
 }
 
+#[test]
+fn crashes_of_a_few_poison_messages_do_not_count_and_those_of_many_do() {
+    let mut restarts = Restarts::new(Policy::of(WorkerKind::Agent));
+    for message in 0..BLAMED_MESSAGES_MAX as u64 {
+        for crash in 0..3 {
+            let verdict = restarts.on_exit(ExitClass::Crash, 0, message * 10_000 + crash, 0);
+            assert!(matches!(verdict, Verdict::Restart { .. }), "message {message}: {verdict:?}");
+        }
+        assert!(restarts.blame_message(message * 10_000 + 9));
+        assert!(!restarts.is_degraded(message * 10_000 + 9));
+    }
+    assert!(!restarts.blame_message(50_000), "so many messages cannot all be poison");
+    let quarantined = (1..=7).any(|n| {
+        let verdict = restarts.on_exit(ExitClass::Crash, 0, 50_000 + n, 0);
+        matches!(verdict, Verdict::Quarantine { why: Quarantine::CrashLoop, .. })
+    });
+    assert!(quarantined);
+    assert!(restarts.blame_message(2_000_000), "later messages are judged anew");
+}
+
 proptest! {
     #[test]
     fn delays_stay_in_bounds_and_faults_from_outside_never_quarantine(

@@ -9,11 +9,14 @@
 //!      └─────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use proto::runtime::backoff::Backoff;
-use proto::wire::channel::{ChannelPhase, Cursor, InboundMsg};
+use proto::wire::channel::{
+    ChannelPhase, Cursor, InboundMsg, RAW_BYTES_MAX, SCOPE_SKIP, SCOPE_SUSPECTS, Unreadable,
+};
 use serde_json::{Value, json};
 
 use super::Telegram;
@@ -52,6 +55,10 @@ pub struct Poll<'a> {
     /// The first update that is not stored yet.
     offset: Option<i64>,
     seen: Recent<i64>,
+    /// Updates that are read one at a time: one of them has killed this worker before.
+    suspects: Vec<i64>,
+    /// Updates that are not read at all.
+    skip: Vec<i64>,
     began: Instant,
     /// Failures in a row.
     failures: u32,
@@ -62,7 +69,9 @@ impl<'a> Poll<'a> {
         let stored = feed.cursors.get(CURSOR_SCOPE);
         let offset = stored.and_then(|value| read_cursor(value, telegram.settings.bot_id()));
         let seen = Recent::new(SEEN_UPDATES_MAX, SEEN_MS);
-        Self { telegram, feed, offset, seen, began: Instant::now(), failures: 0 }
+        let ids = |scope: &str| read_ids(feed.cursors.get(scope));
+        let (suspects, skip) = (ids(SCOPE_SUSPECTS), ids(SCOPE_SKIP));
+        Self { telegram, feed, offset, seen, suspects, skip, began: Instant::now(), failures: 0 }
     }
 
     pub async fn run(mut self) -> Ended {
@@ -153,7 +162,7 @@ impl<'a> Poll<'a> {
         self.feed.supervisor.progressed();
         for _ in 0..GATHER_ROUNDS_MAX {
             let Some(pause) = gather::wait(&self.heard(&updates, me)) else { break };
-            if updates.len() >= POLL_UPDATES_MAX {
+            if updates.len() >= self.at_once() {
                 break;
             }
             tokio::time::sleep(pause).await;
@@ -166,12 +175,20 @@ impl<'a> Poll<'a> {
             }
         }
         let Some(last) = updates.iter().map(|update| update.update_id).max() else { return Ok(()) };
+        for update in updates.iter().filter(|update| update.unread.is_some()) {
+            let ext_id = update.update_id.to_string();
+            tracing::error!(ext_id, "an update that killed this worker each time is set aside unread");
+            let raw = update.unread.clone().unwrap_or_default();
+            self.feed.inbox.bury(Unreadable { ext_id, raw, cursor: None }).await?;
+        }
         let heard = gather::join(self.heard(&updates, me));
         self.hand_over(heard, last + 1).await?;
         for update in &updates {
             self.seen.note(update.update_id, self.now_ms());
         }
         self.offset = Some(last + 1);
+        self.suspects.retain(|id| *id > last);
+        self.feed.supervisor.examining(Vec::new()).await;
         proto::runtime::failpoint::hit("ch.ack.after");
         Ok(())
     }
@@ -182,19 +199,40 @@ impl<'a> Poll<'a> {
 
     async fn updates(&self, wait_seconds: u64) -> Result<Vec<Update>, ApiError> {
         let mut params =
-            json!({"timeout": wait_seconds, "limit": POLL_UPDATES_MAX, "allowed_updates": ALLOWED_UPDATES});
+            json!({"timeout": wait_seconds, "limit": self.at_once(), "allowed_updates": ALLOWED_UPDATES});
         if let (Some(offset), Some(params)) = (self.offset, params.as_object_mut()) {
             params.insert("offset".to_owned(), json!(offset));
         }
         let limit = Duration::from_secs(wait_seconds) + POLL_MARGIN;
         let raw: Vec<Value> = self.telegram.api.call_within("getUpdates", &params, limit).await?;
-        Ok(raw.into_iter().map(Update::read).collect())
+        let ids: Vec<String> =
+            raw.iter().filter_map(|update| update.get("update_id")).map(ToString::to_string).collect();
+        if !ids.is_empty() {
+            self.feed.supervisor.examining(ids).await;
+        }
+        Ok(raw.into_iter().map(|update| self.read(update)).collect())
+    }
+
+    /// Updates of one poll; one while there are suspects, so that the next death names the right one.
+    fn at_once(&self) -> usize {
+        if self.suspects.is_empty() { POLL_UPDATES_MAX } else { 1 }
+    }
+
+    fn read(&self, update: Value) -> Update {
+        let id = update.get("update_id").and_then(Value::as_i64).unwrap_or_default();
+        if !self.skip.contains(&id) {
+            return Update::read(update);
+        }
+        let mut raw = update.to_string();
+        raw.truncate(raw.floor_char_boundary(RAW_BYTES_MAX));
+        Update { update_id: id, unread: Some(raw), ..Update::default() }
     }
 
     fn heard(&self, updates: &[Update], me: &User) -> Vec<Heard> {
         let now_ms = self.now_ms();
         let fresh = updates.iter().filter(|update| !self.seen.contains(&update.update_id, now_ms));
-        fresh.filter_map(|update| heard(update, me, &self.telegram.mentions)).collect()
+        let mentions = self.telegram.mentions.read().unwrap_or_else(PoisonError::into_inner).clone();
+        fresh.filter_map(|update| heard(update, me, &mentions)).collect()
     }
 
     /// Returns when the journal has all of them. Chats go side by side, messages of one chat one after the other.
@@ -296,6 +334,11 @@ fn read_cursor(value: &str, bot_id: &str) -> Option<i64> {
         Some(_) => None,
         None => value.parse().ok(),
     }
+}
+
+/// Ids joined by `,`.
+fn read_ids(joined: Option<&String>) -> Vec<i64> {
+    joined.into_iter().flat_map(|ids| ids.split(',')).filter_map(|id| id.parse().ok()).collect()
 }
 
 enum RoundError {

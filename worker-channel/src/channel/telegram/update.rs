@@ -11,6 +11,9 @@ pub struct Update {
     pub message: Option<Message>,
     pub channel_post: Option<Message>,
     pub callback_query: Option<CallbackQuery>,
+    /// Its text as it came, when it is not to be read.
+    #[serde(skip)]
+    pub unread: Option<String>,
 }
 
 impl Update {

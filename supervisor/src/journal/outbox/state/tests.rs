@@ -35,7 +35,7 @@ fn unknown_outcomes_by_class() {
         String::from("class policy wire        edit  dup   old   the worker died with it on the wire\n");
     for class in SendClass::ALL {
         for on_unknown in OnUnknown::ALL {
-            for wire in [WireKind::Placeholder, WireKind::Content] {
+            for wire in [WireKind::Placeholder, WireKind::Content, WireKind::Plain] {
                 for flags in 0..8_u8 {
                     let (is_edit, maybe_dup, old) = (flags & 1 > 0, flags & 2 > 0, flags & 4 > 0);
                     let age_us = if old { RESEND_AGE_US_MAX } else { 0 };
@@ -75,6 +75,8 @@ struct World {
     facts: Facts,
     /// The network holds the bytes of the present go-ahead.
     taken: bool,
+    /// What each go-ahead allows.
+    kind: WireKind,
     /// Copies that a reader sees.
     copies: u32,
     extra_allowed: u32,
@@ -94,13 +96,14 @@ impl World {
         match act {
             Act::Lease => self.feed(OutEvent::Lease),
             Act::GoAhead if self.state == OutState::Leased => {
-                self.facts.wire = WireKind::Content;
+                self.facts.wire = self.kind;
                 self.taken = false;
                 self.feed(OutEvent::SendStarted);
             }
             Act::NetworkTakes if self.state == OutState::Wire && !self.taken => {
                 self.taken = true;
-                let repeats_show = self.facts.class != SendClass::A && !self.facts.is_edit;
+                let edits = self.facts.is_edit && self.kind != WireKind::Plain;
+                let repeats_show = self.facts.class != SendClass::A && !edits;
                 self.copies = if repeats_show { self.copies + 1 } else { 1 };
             }
             Act::TellTruth if self.state == OutState::Wire => {
@@ -138,20 +141,22 @@ proptest! {
         class in 0..3_i64,
         hold in any::<bool>(),
         is_edit in any::<bool>(),
+        plain in any::<bool>(),
         acts in prop::collection::vec(act(), 0..60),
     ) {
         let class = SendClass::from_code(class).unwrap();
         let on_unknown = if hold { OnUnknown::Hold } else { OnUnknown::Resend };
         let facts =
             Facts { class, on_unknown, wire: WireKind::Nothing, is_edit, maybe_dup: false, age_us: 0 };
-        let mut world = World { state: OutState::Pending, facts, taken: false, copies: 0, extra_allowed: 0 };
+        let kind = if plain { WireKind::Plain } else { WireKind::Content };
+        let mut world = World { state: OutState::Pending, facts, taken: false, kind, copies: 0, extra_allowed: 0 };
         for act in acts {
             world.act(act);
             prop_assert!(world.copies <= 1 + world.extra_allowed, "{:?}: {} copies", act, world.copies);
             if world.state == OutState::Delivered {
                 prop_assert!(world.copies >= 1);
             }
-            if class == SendClass::C && hold && !is_edit && world.state == OutState::Pending {
+            if class == SendClass::C && hold && (plain || !is_edit) && world.state == OutState::Pending {
                 prop_assert!(world.copies == 0 || world.facts.maybe_dup);
             }
         }
