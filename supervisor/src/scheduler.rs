@@ -5,6 +5,7 @@
 //! * [`Scheduler`] is the handle that everyone else holds.
 
 mod active;
+pub mod carry;
 pub mod core;
 mod lane_gate;
 pub mod lanes;
@@ -165,6 +166,8 @@ pub enum Command {
         session_key: String,
         reply: oneshot::Sender<()>,
     },
+    /// A dead letter waits in its session's queue again.
+    Revive(i64),
     /// The outbox of this account (`<channel>:<account>`) has new rows.
     Deliver(String),
     Pace(Pace, oneshot::Sender<()>),
@@ -244,6 +247,14 @@ impl Scheduler {
     pub fn deliver(&self, account: &str) {
         // The rows are in the journal: a core that is busy now finds them at its next look.
         let _busy = self.commands.try_send(Command::Deliver(account.to_owned()));
+    }
+
+    /// Has a message answered after all that a person put back (journal sequence).
+    pub fn revive(&self, seq: i64) {
+        // It waits in the journal: a core that is busy now finds it at the next start.
+        if self.commands.try_send(Command::Revive(seq)).is_err() {
+            tracing::warn!(seq, "the scheduler is busy: a message that was put back waits for the next start");
+        }
     }
 
     /// Begins nothing new; what is under way goes on.

@@ -48,8 +48,8 @@ pub struct Active {
     pub deadline: Option<Instant>,
     /// The chat has (or gets) a placeholder that streams the reply.
     pub draft: Option<Id>,
-    /// Frees the lanes when dropped.
-    pub _permit: Permit,
+    /// Frees the lanes when dropped. `None` for a run that another image of this program began and that found no place.
+    pub permit: Option<Permit>,
 }
 
 impl Active {

@@ -1,15 +1,18 @@
 //! The task behind [`Scheduler`](super::Scheduler): hands each command to the task of its session, starting that on demand.
 
+mod carry;
+
 use super::session::{SESSION_COMMANDS_MAX, Session, SessionCommand};
 use super::shared::Shared;
-use super::{Aborted, Command, Refusal};
+use super::{Aborted, Command, Refusal, RunProgress, outcome};
 use crate::journal::{InboundRow, Journal, JournalError, Recovered, RunRow};
 use proto::wire::agent::{AgentToSup, RunFinal};
 use proto::wire::handshake::WorkerId;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use tokio::sync::mpsc;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
 
 type Tasks = Rc<RefCell<HashMap<String, Task>>>;
 
@@ -41,15 +44,37 @@ impl Core {
         }
     }
 
+    /// Of a run that ended in an earlier life, or so long ago that memory has forgotten it, the journal knows the end.
+    fn follow(&self, run_id: String, reply: oneshot::Sender<Option<watch::Receiver<RunProgress>>>) {
+        let known = self.shared.runs.borrow().follow(&run_id);
+        if known.is_some() {
+            let _gone = reply.send(known);
+            return;
+        }
+        let journal = self.shared.journal.clone();
+        tokio::task::spawn_local(async move {
+            let row = match journal.run_by_client_id(run_id).await {
+                Ok(row) => row.filter(|row| row.state.ended()),
+                Err(error) => {
+                    tracing::warn!(%error, "the end of an earlier run cannot be read");
+                    None
+                }
+            };
+            let outcome = row.and_then(|row| outcome::stored_outcome(&row.outcome?)).map(Arc::new);
+            let ended = outcome.map(|outcome| {
+                watch::Sender::new(RunProgress { outcome: Some(outcome), ..RunProgress::default() }).subscribe()
+            });
+            let _gone = reply.send(ended);
+        });
+    }
+
     async fn on_command(&self, command: Command) {
         match command {
             Command::Submit(request, reply) => {
                 let (key, agent) = (request.session_key.clone(), request.agent_id.clone());
                 self.tell(&key, &agent, SessionCommand::Submit(request, reply)).await;
             }
-            Command::Follow(run_id, reply) => {
-                let _gone = reply.send(self.shared.runs.borrow().follow(&run_id));
-            }
+            Command::Follow(run_id, reply) => self.follow(run_id, reply),
             Command::Abort { session_key, run_id, why, reply } => {
                 let owner = run_id
                     .as_deref()
@@ -86,6 +111,7 @@ impl Core {
                     }
                 }
             }
+            Command::Revive(seq) => self.revive(seq).await,
             Command::Deliver(account) => self.shared.delivery.wake(&account),
             Command::Pace(pace, reply) => {
                 self.shared.pace.set(pace);
@@ -158,6 +184,17 @@ impl Core {
     pub async fn queued(&self, row: InboundRow) {
         let (key, agent) = (row.session_key.clone(), row.agent.clone());
         self.tell(&key, &agent, SessionCommand::Queued(Box::new(row))).await;
+    }
+
+    async fn revive(&self, seq: i64) {
+        match self.shared.journal.inbound(seq).await {
+            Ok(Some(row)) => {
+                let (key, agent) = (row.session_key.clone(), row.agent.clone());
+                self.tell(&key, &agent, SessionCommand::Restored(Box::new(row))).await;
+            }
+            Ok(None) => tracing::error!(seq, "a message that was put back is gone"),
+            Err(error) => tracing::error!(seq, %error, "a message that was put back waits for the next start"),
+        }
     }
 
     /// After a start: goes on with what the last life left. At the return every run and message of it can be waited for

@@ -39,6 +39,12 @@ impl LaneGate {
         self.lanes.borrow().long_waits(u64::try_from(now_ms()).unwrap_or_default())
     }
 
+    /// New limits hold at once; who has a place keeps it.
+    pub fn set_limits(&self, limits: Limits) {
+        self.lanes.borrow_mut().set_limits(limits);
+        self.grant();
+    }
+
     fn grant(&self) {
         let granted = self.lanes.borrow_mut().grant();
         for ticket in granted {

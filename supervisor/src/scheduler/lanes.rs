@@ -187,7 +187,6 @@ impl Lanes {
         out
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "limits follow a live reload in the next step"))]
     /// New limits hold at once; nobody is thrown out.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;

@@ -2,7 +2,7 @@
 
 use super::{RunOutcome, stored::StoredRun};
 use crate::delivery::classes;
-use crate::journal::{FinishRun, InboundEnd, NewOutbox, RunState, UsageDelta};
+use crate::journal::{FinishRun, InboundEnd, NewOutbox, OnUnknown, RunState, UsageDelta};
 use proto::wire::agent::{OutPart, RunError, RunFinal, RunStatus, Target};
 use proto::wire::channel::OutboundItem;
 use proto::wire::{Id, decode_payload, encode_payload};
@@ -38,12 +38,20 @@ pub fn stored_outcome(outcome: &[u8]) -> Option<RunOutcome> {
     decode_payload::<RunFinal>(0, outcome).ok().map(|run| outcome_of(&run))
 }
 
-fn state_of(status: RunStatus) -> RunState {
-    match status {
-        RunStatus::Ok => RunState::Final,
-        RunStatus::Error => RunState::Failed,
-        RunStatus::Aborted => RunState::Cancelled,
-        RunStatus::Timeout => RunState::TimedOut,
+/// Kind of the error that ends a run whose agent died by its own doing each time it worked on it. Only the supervisor
+/// gives it.
+pub const POISONED: &str = "poisoned";
+/// Kind of the error that ends a run which was interrupted too long ago to go on.
+pub const INTERRUPTED: &str = "interrupted";
+
+fn state_of(run: &RunFinal) -> RunState {
+    match (run.status, run.error.as_ref().map(|error| error.kind.as_str())) {
+        (RunStatus::Ok, _) => RunState::Final,
+        (RunStatus::Error, Some(POISONED)) => RunState::Poisoned,
+        (RunStatus::Error, Some(INTERRUPTED)) => RunState::Abandoned,
+        (RunStatus::Error, _) => RunState::Failed,
+        (RunStatus::Aborted, _) => RunState::Cancelled,
+        (RunStatus::Timeout, _) => RunState::TimedOut,
     }
 }
 
@@ -89,7 +97,8 @@ pub fn row_to(
         body: encode_payload(&item),
         idem_key: item.idem_key.clone(),
         class,
-        on_unknown: classes::on_unknown(&to.channel),
+        // The operator's choice is read each time the row is handed to a worker.
+        on_unknown: OnUnknown::Resend,
         prior_ext: None,
         created_us: now_us,
         expires_us: now_us + OUTBOX_TTL_US,
@@ -115,13 +124,15 @@ pub fn finish(
 ) -> FinishRun {
     let usage = &run.usage;
     let used = usage.input + usage.output + usage.cache_read + usage.cache_write > 0;
+    let state = state_of(run);
     FinishRun {
         run_id,
-        state: state_of(run.status),
+        state,
         ended_us: now_us,
         outcome: encode_payload(run),
         outbox: run.parts.iter().filter_map(|part| outbox_row(&run_id, spec, part, now_us)).collect(),
-        inbound: InboundEnd::Done,
+        // A poison message is kept: a person may look at it, and try it again with a mended agent.
+        inbound: if state == RunState::Poisoned { InboundEnd::Dead } else { InboundEnd::Done },
         session: run.session.clone(),
         usage: used.then(|| UsageDelta {
             day,
@@ -176,6 +187,8 @@ pub fn dropped(now_ms: i64) -> RunFinal {
 
 /// Part number of the one note that the supervisor itself may add to a run.
 const NOTE_PART: u32 = 10_000;
+/// Part number of the note that replies went out of date. It marks the row: its own expiry makes no further note.
+pub const EXPIRY_NOTE_PART: u32 = 10_001;
 
 #[cfg(test)]
 mod tests {
@@ -203,6 +216,20 @@ mod tests {
         let (first, second) = (outbox_row(&run_id, &spec, &part, 5), outbox_row(&run_id, &spec, &part, 9));
         assert_eq!(first.unwrap().out_id, second.unwrap().out_id);
         assert!(outbox_row(&run_id, &spec, &OutPart::default(), 5).is_none());
+    }
+
+    #[test]
+    fn only_a_poison_message_becomes_a_dead_letter() {
+        let run_id = Id([1; 16]);
+        let ended = |status, kind| {
+            let run = ended_here(run_id, 3, status, kind, "why", 0);
+            let finish = finish(run_id, "main", &StoredRun::default(), &run, String::new(), 0);
+            (finish.state, finish.inbound)
+        };
+        assert_eq!(ended(RunStatus::Error, POISONED), (RunState::Poisoned, InboundEnd::Dead));
+        assert_eq!(ended(RunStatus::Error, INTERRUPTED), (RunState::Abandoned, InboundEnd::Done));
+        assert_eq!(ended(RunStatus::Error, "agent-unavailable"), (RunState::Failed, InboundEnd::Done));
+        assert_eq!(ended(RunStatus::Aborted, POISONED), (RunState::Cancelled, InboundEnd::Done));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Numbers are given here, where events leave the core: the front never renumbers a run.
 
+mod carry;
+
 use crate::events::{ChatEventOut, ChatState, GatewayEvent, RunData, RunEventOut};
 use crate::front::fanout::Fanout;
 use proto::wire::agent::{Delta, DeltaKind, RunEvent, RunFinal, RunStatus};

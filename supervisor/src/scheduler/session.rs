@@ -9,11 +9,13 @@
 
 mod accept;
 mod at_once;
+mod carry;
 mod events;
 mod recall;
 mod run;
 
 use super::active::Active;
+use super::carry::CarriedRun;
 use super::lane_gate::Permit;
 use super::pending::Pending;
 use super::queue::{Next as Due, Queue, Turn};
@@ -59,6 +61,12 @@ pub enum SessionCommand {
     },
     Wake,
     Clear(oneshot::Sender<()>),
+    /// Answered between two steps.
+    Settle(oneshot::Sender<()>),
+    /// Ends the task: the next program image goes on.
+    Freeze(oneshot::Sender<Option<CarriedRun>>),
+    /// The first command of a session whose run the image before had.
+    Adopt(Box<CarriedRun>),
 }
 
 type Starting = Pin<Box<dyn Future<Output = Result<u64, EnsureError>>>>;
@@ -123,6 +131,10 @@ impl Session {
                 return;
             }
             match self.next(&mut commands).await {
+                Next::Command(Some(SessionCommand::Freeze(reply))) => {
+                    let _gone = reply.send(self.freeze());
+                    return;
+                }
                 Next::Command(Some(command)) => self.on_command(command).await,
                 Next::Command(None) => return,
                 Next::Lane(Some(permit)) => self.begin(permit).await,
@@ -184,6 +196,11 @@ impl Session {
             SessionCommand::WorkerGone { epoch, own_fault } => self.on_worker_gone(epoch, own_fault).await,
             SessionCommand::Wake => self.wake_turn().await,
             SessionCommand::Clear(reply) => self.clear("session-reset", reply).await,
+            SessionCommand::Settle(reply) => {
+                let _gone = reply.send(());
+            }
+            SessionCommand::Freeze(_) => {}
+            SessionCommand::Adopt(run) => self.adopt(*run).await,
         }
     }
 

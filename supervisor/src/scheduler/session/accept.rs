@@ -166,6 +166,8 @@ impl Session {
         let own_id = Some(turn.client_run_id.as_str()).filter(|id| !id.is_empty());
         let progress = own_id.map(|id| self.shared.runs.borrow_mut().open(id, &self.key));
         let grouping = Grouping::of(&turn);
+        // One that was put back by hand had its end told under its own id already: its next run has another.
+        let waited = waited || row.attempts > 0;
         Some((Pending { seq: row.seq, turn, waited, progress }, grouping))
     }
 

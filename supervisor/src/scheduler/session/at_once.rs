@@ -36,7 +36,7 @@ impl Session {
 
     /// The commit is done.
     pub(super) async fn begun(&mut self, ready: AtOnce, seq: i64, start: RunStart) {
-        let mut active = self.activate(ready.run_id, ready.spec.of_message(seq), ready.permit);
+        let mut active = self.activate(ready.run_id, ready.spec.of_message(seq), Some(ready.permit));
         active.seqs = vec![seq];
         active.phase = Phase::Starting;
         self.active = Some(active);

@@ -91,6 +91,7 @@ impl Session {
     }
 
     fn acknowledge(&self, run_id: Id) {
+        proto::runtime::failpoint::hit("sv.finalack.before");
         let ack = SupToAgent::FinalAck(FinalAck { run_id });
         if let Err(refusal) = self.shared.workers.try_send(&self.worker(), ack) {
             tracing::debug!(session = %self.key, %refusal, "final not acknowledged; it will be offered again");
@@ -129,6 +130,7 @@ impl Session {
             self.queue.settle(true, self.shared.now());
         }
         self.shared.owners.borrow_mut().remove(&run_id);
+        self.shared.workers.work_ends(&self.worker(), &format!("run {run_id}"));
         if active.epoch().is_some() {
             self.acknowledge(run_id);
         }

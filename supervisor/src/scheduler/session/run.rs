@@ -1,8 +1,10 @@
 //! From the queue to the worker: lanes, C2, start, restart after a death, abort, end.
 
+mod parts;
+
 use super::{Session, TYPING_MS, Taken};
 use crate::journal::run::state::{Verdict, verdict};
-use crate::journal::{InterruptCause, Journal, NewRun, RunOrigin, RunRow, RunStart, SystemEvent};
+use crate::journal::{InterruptCause, Journal, NewRun, RunRow, RunStart};
 use crate::scheduler::active::{Abort, Active, Phase};
 use crate::scheduler::lane_gate::Permit;
 use crate::scheduler::outcome;
@@ -11,8 +13,9 @@ use crate::scheduler::queue;
 use crate::scheduler::stored::{Attempt, StoredRun};
 use crate::scheduler::{Aborted, Refusal};
 use crate::worker::EnsureError;
+use parts::{GIVEN_UP, POISONED_TEXT, event_line, inputs, run_origin, text_of};
 use proto::wire::agent::AgentToSup;
-use proto::wire::agent::{AbortRun, OriginKind, RunInput, RunStatus, Steer, Steered, SupToAgent};
+use proto::wire::agent::{AbortRun, OriginKind, RunStatus, Steer, Steered, SupToAgent};
 use proto::wire::handshake::WorkerId;
 use proto::wire::{Id, Wire};
 use tokio::sync::oneshot;
@@ -47,7 +50,7 @@ impl Session {
             _ => Id::now().to_string(),
         };
         let spec = self.spec(&client_run_id, &pending, summary);
-        let mut active = self.activate(Id::now(), spec, permit);
+        let mut active = self.activate(Id::now(), spec, Some(permit));
         active.from_queue = from_queue;
         active.seqs = pending.iter().map(|pending| pending.seq).collect();
         for pending in pending {
@@ -91,7 +94,7 @@ impl Session {
         }
     }
 
-    pub(super) fn activate(&self, run_id: Id, spec: StoredRun, permit: Permit) -> Active {
+    pub(super) fn activate(&self, run_id: Id, spec: StoredRun, permit: Option<Permit>) -> Active {
         let progress = self.shared.runs.borrow_mut().open(&spec.client_run_id, &self.key);
         Active {
             run_id,
@@ -106,7 +109,7 @@ impl Session {
             started_ms: self.shared.now_ms(),
             deadline: None,
             draft: None,
-            _permit: permit,
+            permit,
             spec,
         }
     }
@@ -158,18 +161,25 @@ impl Session {
             tracing::error!(run = %row.run_id, "stored run cannot be read; it stays in the journal");
             return;
         };
-        let mut active = self.activate(row.run_id, spec, permit);
+        let mut active = self.activate(row.run_id, spec, Some(permit));
         active.attempt = row.counts.attempt;
         active.phase = Phase::Starting;
         self.active = Some(active);
-        if verdict(row.counts, row.times, self.shared.now_us()) == Verdict::Resume {
-            self.start_worker();
-        } else {
-            self.end_here(RunStatus::Error, "interrupted", GIVEN_UP).await;
+        match verdict(row.counts, row.times, self.shared.now_us()) {
+            Verdict::Resume => self.start_worker(),
+            Verdict::Poisoned => self.end_poisoned().await,
+            Verdict::Abandoned => self.end_here(RunStatus::Error, outcome::INTERRUPTED, GIVEN_UP).await,
         }
     }
 
-    fn start_worker(&mut self) {
+    /// The message is to blame, not the worker: the one becomes a dead letter, the other is not held to its crashes.
+    async fn end_poisoned(&mut self) {
+        tracing::error!(event = "message.poison", session = %self.key, "a message ended its agent's worker each time; it is set aside");
+        self.shared.workers.blame_message(&self.worker());
+        self.end_here(RunStatus::Error, outcome::POISONED, POISONED_TEXT).await;
+    }
+
+    pub(super) fn start_worker(&mut self) {
         if self.shared.stopping() {
             return;
         }
@@ -259,6 +269,7 @@ impl Session {
         let worker = WorkerId::agent(&self.agent_id);
         match self.shared.workers.try_send(&worker, SupToAgent::StartRun(spec)) {
             Ok(epoch) => {
+                self.shared.workers.work_begins(&worker, format!("run {run_id}"));
                 active.phase = Phase::Running { epoch };
                 self.typing_at = active.spec.deliver_to.is_some().then(Instant::now);
                 proto::runtime::failpoint::hit("sv.startrun.sent");
@@ -287,8 +298,8 @@ impl Session {
         match self.shared.journal.interrupt(run_id, cause, self.shared.now_us()).await {
             Ok(row) => match verdict(row.counts, row.times, self.shared.now_us()) {
                 Verdict::Resume => self.start_worker(),
-                Verdict::Poisoned => self.end_here(RunStatus::Error, "poisoned", POISONED).await,
-                _ => self.end_here(RunStatus::Error, "interrupted", GIVEN_UP).await,
+                Verdict::Poisoned => self.end_poisoned().await,
+                Verdict::Abandoned => self.end_here(RunStatus::Error, outcome::INTERRUPTED, GIVEN_UP).await,
             },
             Err(error) => self.step_failed("note an interruption", &error),
         }
@@ -421,10 +432,13 @@ impl Session {
         let mut input = item.payload.turn.input.clone();
         input.inbound_seq = item.seq;
         let steer = SupToAgent::Steer(Steer { run_id, input });
-        let answer = self.shared.workers.request(&self.worker(), steer, STEER_MS).await;
-        let taken = answer.is_ok_and(|(code, payload)| {
-            matches!(Wire::decode(code, &payload), Ok(AgentToSup::Steered(Steered { taken: true })))
-        });
+        // An answer that nobody could wait for would leave the message's fate open.
+        let taken = !self.shared.stopping() && {
+            let answer = self.shared.workers.request(&self.worker(), steer, STEER_MS).await;
+            answer.is_ok_and(|(code, payload)| {
+                matches!(Wire::decode(code, &payload), Ok(AgentToSup::Steered(Steered { taken: true })))
+            })
+        };
         if taken && !also_queued {
             if let Err(error) = self.shared.journal.claim_more(run_id, vec![item.seq]).await {
                 tracing::warn!(session = %self.key, %error, "a steered message may run again after a restart");
@@ -458,41 +472,4 @@ impl Session {
         self.starting = None;
         self.end(run).await;
     }
-}
-
-/// Inputs of a run: the messages as they came (the worker puts several under one heading), after what had to be dropped.
-fn inputs(pending: &[Pending], summary: Option<String>) -> Vec<RunInput> {
-    let with_seq = |pending: &Pending| RunInput { inbound_seq: pending.seq, ..pending.turn.input.clone() };
-    let mut inputs: Vec<RunInput> = pending.iter().map(with_seq).collect();
-    if let Some(summary) = summary {
-        // Without a sequence of its own: no message, and the worker gives it no number.
-        inputs.insert(0, RunInput { text: summary, ..RunInput::default() });
-    }
-    inputs
-}
-
-/// What a sender is told when their message has ended its agent three times.
-const POISONED: &str = "I could not finish this: the agent stopped unexpectedly each time it worked on this message. \
-The message was set aside; the operator can see it among the dead letters.";
-/// What a sender is told when a run was interrupted too often or too long ago.
-const GIVEN_UP: &str = "I was interrupted and did not finish this. Say \"continue\" to go on.";
-
-fn run_origin(kind: OriginKind) -> RunOrigin {
-    match kind {
-        OriginKind::Agent | OriginKind::Chat => RunOrigin::Rpc,
-        OriginKind::Channel => RunOrigin::Channel,
-        OriginKind::Http => RunOrigin::Http,
-        OriginKind::System => RunOrigin::System,
-    }
-}
-
-fn text_of(body: &[u8]) -> Option<String> {
-    let item: proto::wire::channel::OutboundItem = proto::wire::decode_payload(0, body).ok()?;
-    Some(item.text)
-}
-
-/// `[2026-01-12 12:19:17 UTC] text`: it may have waited for long, so the model is told when it happened.
-fn event_line(event: &SystemEvent) -> String {
-    let at = jiff::Timestamp::from_microsecond(event.at_us).unwrap_or_default();
-    format!("[{} UTC] {}", at.strftime("%Y-%m-%d %H:%M:%S"), event.text)
 }
