@@ -6,6 +6,7 @@
 pub mod accept;
 pub mod auth;
 pub mod caller;
+pub mod carry;
 pub mod connect;
 pub mod control;
 pub mod device;
@@ -20,6 +21,7 @@ pub mod origin;
 pub mod outq;
 pub mod pairing;
 pub mod presence;
+pub mod rebind;
 pub mod render;
 pub mod scope;
 pub mod secret;

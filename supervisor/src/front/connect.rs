@@ -4,6 +4,7 @@
 use super::device::{DeviceClaim, SignedFields};
 use super::frame::ErrorShape;
 use super::pairing::DeviceFacts;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Lowest protocol that we speak.
@@ -38,8 +39,9 @@ const CLIENT_MODES: [&str; 8] = ["webchat", "cli", "ui", "backend", "node", "pro
 /// `client.id` of the web page.
 pub const CONTROL_UI: &str = "openclaw-control-ui";
 
-/// `connect.params.client`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// `connect.params.client`. Carried over an in-place restart: fields are only added.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Client {
     /// One of a closed list.
     pub id: String,

@@ -6,6 +6,7 @@
 
 mod session;
 
+use super::carry::lot::Stage;
 use super::secret::{Secret, random_token};
 use crate::gateway::Handles;
 use crate::paths::Paths;
@@ -14,7 +15,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::UnixListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 /// Local commands at once; a status bar and a few shells are far below.
 const SESSIONS_MAX: usize = 64;
@@ -76,20 +77,42 @@ impl Control {
         Ok(Self { listener, token: Arc::new(token) })
     }
 
-    /// Serve until told to stop.
-    pub async fn serve(self, gw: Handles, mut stopping: watch::Receiver<bool>) {
+    /// Take over the socket that an earlier image of this process listened on, with its token.
+    ///
+    /// # Errors
+    /// The token file cannot be read; a new socket is to be opened then.
+    pub fn adopt(listener: std::os::unix::net::UnixListener, paths: &Paths) -> Result<Self, ControlError> {
+        let path = paths.control_token_file();
+        let fail = |source| ControlError::Io { act: "read", path: path.clone(), source };
+        let text = std::fs::read_to_string(&path).map_err(fail)?;
+        let empty = || fail(std::io::Error::new(std::io::ErrorKind::InvalidData, "empty"));
+        let token = Secret::new(&text).ok_or_else(empty)?;
+        listener.set_nonblocking(true).map_err(fail)?;
+        Ok(Self { listener, token: Arc::new(token) })
+    }
+
+    /// The socket, for the next image of this process.
+    pub fn into_listener(self) -> std::os::unix::net::UnixListener {
+        self.listener
+    }
+
+    /// Serve until the front is held or stops; gives the socket back when it is to go on.
+    pub async fn serve(self, gw: Handles) -> Option<Self> {
         let listener = match UnixListener::from_std(self.listener) {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(%error, "control socket cannot be served");
-                return;
+                return None;
             }
         };
         let places = Arc::new(Semaphore::new(SESSIONS_MAX));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                _ = stopping.wait_for(|stop| *stop) => return,
+                stage = gw.front.lot.reached(Stage::Held) => {
+                    let listener = listener.into_std().ok().filter(|_| stage < Stage::Stopping)?;
+                    return Some(Self { listener, token: self.token });
+                }
             };
             let Ok((stream, _)) = accepted else {
                 tokio::time::sleep(super::limits::ACCEPT_BACKOFF_MIN).await;

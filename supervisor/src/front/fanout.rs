@@ -2,6 +2,7 @@
 //! per socket. Nothing is kept for later: a new connection gets a snapshot with its hello.
 
 use super::caller::Caller;
+use super::carry::lot::{Lot, Stage};
 use super::frame::StateVersion;
 use super::limits::FANOUT_QUEUE_MAX;
 use super::outq::{Budget, CloseWith, Encoded, OutQueue};
@@ -10,6 +11,7 @@ use super::render::{Audience, Rendered, Renderer};
 use super::scope;
 use crate::events::{ChatState, GatewayEvent, RunData};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,17 +30,28 @@ pub struct Conn {
     follows: Mutex<Follows>,
 }
 
-#[derive(Default)]
-struct Follows {
+/// What a connection follows. Carried over an in-place restart: fields are only added.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Follows {
+    /// `sessions.subscribe`.
     sessions: bool,
+    /// `sessions.messages.subscribe`.
     messages: HashSet<String>,
+    /// Runs that it started.
     runs: HashSet<String>,
+    /// Sessions in which it started a run.
     run_sessions: HashSet<String>,
 }
 
 impl Conn {
     fn with<T>(&self, act: impl FnOnce(&mut Follows) -> T) -> T {
         act(&mut self.follows.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What it follows now.
+    pub fn follows(&self) -> Follows {
+        self.with(|follows| follows.clone())
     }
 
     fn wants(&self, event: &Rendered) -> bool {
@@ -122,13 +135,28 @@ impl Fanout {
     pub fn versions(&self) -> StateVersion {
         StateVersion {
             presence: self.0.presence.version(),
-            health: self.0.health_version.load(Ordering::Relaxed),
+            health: self.health_version(),
         }
+    }
+
+    /// Version of the health snapshot.
+    pub fn health_version(&self) -> u64 {
+        self.0.health_version.load(Ordering::Relaxed)
+    }
+
+    /// Go on counting where an earlier image of this process stopped.
+    pub fn resume_health_version(&self, version: u64) {
+        self.0.health_version.fetch_max(version, Ordering::Relaxed);
     }
 
     /// Add a connection that said hello.
     pub fn join(&self, caller: Arc<Caller>, out: Arc<OutQueue>) -> Arc<Conn> {
-        let conn = Arc::new(Conn { caller, out, follows: Mutex::default() });
+        self.rejoin(caller, out, Follows::default())
+    }
+
+    /// Add a connection that an earlier image of this process has served.
+    pub fn rejoin(&self, caller: Arc<Caller>, out: Arc<OutQueue>, follows: Follows) -> Arc<Conn> {
+        let conn = Arc::new(Conn { caller, out, follows: Mutex::new(follows) });
         self.conns_mut(|conns| conns.insert(conn.caller.conn_id.clone(), conn.clone()));
         conn
     }
@@ -199,6 +227,16 @@ impl Fanout {
 
     fn conns_mut<T>(&self, act: impl FnOnce(&mut HashMap<String, Arc<Conn>>) -> T) -> T {
         act(&mut self.0.conns.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tell all that waits, and what the throttle of protocol 3 holds back.
+    pub fn finish(&self, renderer: &mut Renderer, source: &mut mpsc::Receiver<Item>) {
+        while let Ok(item) = source.try_recv() {
+            self.work_off(renderer, Some(item));
+        }
+        for event in &renderer.due(u64::MAX) {
+            self.deliver(event);
+        }
     }
 
     fn work_off(&self, renderer: &mut Renderer, item: Option<Item>) {
@@ -273,16 +311,28 @@ fn can_do_without(event: &GatewayEvent) -> bool {
     }
 }
 
-/// Work off the events until the last handle is gone.
-pub async fn run(fanout: Fanout, mut source: mpsc::Receiver<Item>) {
-    let mut renderer = Renderer::default();
+/// Work off the events until the last handle is gone or the front freezes; gives both ends back.
+pub async fn run(
+    fanout: Fanout,
+    mut source: mpsc::Receiver<Item>,
+    mut renderer: Renderer,
+    lot: Lot,
+) -> (mpsc::Receiver<Item>, Renderer) {
+    let mut freezing = std::pin::pin!(lot.reached(Stage::Freezing));
     loop {
         let wait = renderer.next_due_ms().map(|due| due.saturating_sub(now_ms()));
         let item = tokio::select! {
             item = source.recv() => match item {
                 Some(item) => Some(item),
-                None => return,
+                None => return (source, renderer),
             },
+            stage = &mut freezing, if lot.stage() < Stage::Stopping => {
+                if stage < Stage::Stopping {
+                    fanout.finish(&mut renderer, &mut source);
+                    return (source, renderer);
+                }
+                None
+            }
             () = tokio::time::sleep(std::time::Duration::from_millis(wait.unwrap_or(0))), if wait.is_some() => None,
         };
         if fanout.0.overrun.swap(false, Ordering::Relaxed) {

@@ -1,8 +1,9 @@
-//! A socket that is read in whole WebSocket frames (RFC 6455 5.2).
+//! A socket that is read in whole WebSocket messages and takes whole frames (RFC 6455 5).
 //!
-//! The WebSocket library behind it never holds part of a frame: all bytes that were read from the kernel
-//! and not yet handled stand here. So a connection can be taken apart at any frame border into its
-//! descriptor and its unread bytes, and put together again in another image of this process.
+//! The WebSocket library behind it never holds part of a message: all bytes that were read from the kernel
+//! and not yet handled stand here, fragments of an unfinished message among them, and so do those that the
+//! kernel has not taken yet. So a connection can be taken apart at any moment into its descriptor and its
+//! bytes, and put together again in another image of this process.
 
 use bytes::{Buf as _, BytesMut};
 use std::io;
@@ -12,69 +13,172 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Read at once from the kernel.
 const READ_CHUNK_BYTES: usize = 8 * 1024;
+/// Bytes taken on top of a message that the kernel has not taken yet. Messages wait in the queue before, so these
+/// are the pongs for a peer that sends pings and does not read.
+const OWED_BYTES_MAX: usize = 64 * 1024;
+/// Opcodes from here on are control frames (RFC 6455 5.5): they may stand between fragments.
+const CONTROL_OPCODES: u8 = 8;
 
 /// The wrapper.
 #[derive(Debug)]
 pub struct FrameIo<S> {
     inner: S,
+    /// Read, not yet looked at; whole frames at its head of which `released` bytes may be handed out.
     unread: BytesMut,
-    /// Bytes at the head of `unread` that may be handed out.
     released: usize,
+    /// Whole frames of a message whose last frame is not here yet.
+    fragments: BytesMut,
+    /// A message of several frames, on its way to the library.
+    outgoing: BytesMut,
+    /// The library holds the beginning of a message that was too large to be held here.
+    passing: bool,
     /// A frame that announces more is not waited for: its head is handed out alone, and the library refuses it.
     payload_bytes_max: usize,
+    /// Given to us, not yet taken by the kernel.
+    unwritten: BytesMut,
+    /// What of it was taken although something waited.
+    owed: usize,
+}
+
+/// What is left of a connection that was taken apart.
+#[derive(Debug)]
+pub struct Parts<S> {
+    /// The socket.
+    pub inner: S,
+    /// Bytes to be read before those of the socket.
+    pub unread: Vec<u8>,
+    /// Bytes to be written before anything else.
+    pub unwritten: Vec<u8>,
 }
 
 impl<S> FrameIo<S> {
     /// Wrap a socket from which `unread` was read already.
     pub fn new(inner: S, unread: &[u8], payload_bytes_max: usize) -> Self {
-        Self { inner, unread: BytesMut::from(unread), released: 0, payload_bytes_max }
+        Self {
+            inner,
+            unread: BytesMut::from(unread),
+            released: 0,
+            fragments: BytesMut::new(),
+            outgoing: BytesMut::new(),
+            passing: false,
+            payload_bytes_max,
+            unwritten: BytesMut::new(),
+            owed: 0,
+        }
+    }
+
+    /// The rest of a frame that an earlier image of this process has begun to write.
+    #[must_use]
+    pub fn with_unwritten(mut self, bytes: &[u8]) -> Self {
+        self.unwritten = BytesMut::from(bytes);
+        self
     }
 
     /// Change the largest payload that is waited for.
     pub fn set_payload_bytes_max(&mut self, max: usize) {
         self.payload_bytes_max = max;
     }
-}
 
-/// What the bytes so far say about the next frame.
-#[derive(Debug, PartialEq, Eq)]
-enum Head {
-    /// Not even the head is complete.
-    Partial,
-    /// Length of the head, length of the payload.
-    Frame(usize, u64),
-}
+    /// Whether the library holds no part of a message, so that the connection can be taken apart.
+    pub fn is_whole(&self) -> bool {
+        !self.passing && self.released == 0 && self.outgoing.is_empty()
+    }
 
-fn read_head(bytes: &[u8]) -> Head {
-    let &[_, second, ..] = bytes else { return Head::Partial };
-    let mask = if second & 0x80 == 0 { 0 } else { 4 };
-    match (second & 0x7f, bytes) {
-        (126, [_, _, a, b, ..]) => Head::Frame(4 + mask, u64::from(u16::from_be_bytes([*a, *b]))),
-        (127, [_, _, a, b, c, d, e, f, g, h, ..]) => {
-            Head::Frame(10 + mask, u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]))
+    /// Bytes that a connection taken apart now would leave.
+    pub fn bytes(&self) -> usize {
+        self.fragments.len() + self.unread.len() + self.unwritten.len()
+    }
+
+    /// Takes the connection apart. To be asked first: [`FrameIo::is_whole`].
+    pub fn into_parts(self) -> Parts<S> {
+        let unread = [self.fragments.as_ref(), &self.unread].concat();
+        Parts { inner: self.inner, unread, unwritten: self.unwritten.to_vec() }
+    }
+
+    /// Looks at the frame at the head of `unread`. Returns false when more has to be read.
+    fn sort(&mut self) -> bool {
+        let (whole, first) = match next_frame(&self.unread, self.payload_bytes_max) {
+            Next::Partial => return false,
+            Next::Oversize(head) => {
+                self.outgoing = std::mem::take(&mut self.fragments);
+                self.released = head;
+                return true;
+            }
+            Next::Whole(whole, first) => (whole, first),
+        };
+        let (last, opcode) = (first & 0x80 != 0, first & 0x0f);
+        if opcode >= CONTROL_OPCODES {
+            self.released = whole;
+        } else if self.passing {
+            self.passing = !last;
+            self.released = whole;
+        } else if last && self.fragments.is_empty() {
+            self.released = whole;
+        } else {
+            self.fragments.extend_from_slice(self.unread.get(..whole).unwrap_or_default());
+            self.unread.advance(whole);
+            // More than a message may have: the library says so.
+            let too_large = self.fragments.len() > self.payload_bytes_max;
+            if last || too_large {
+                self.outgoing = std::mem::take(&mut self.fragments);
+                self.passing = !last;
+            }
         }
-        (126 | 127, _) => Head::Partial,
-        (short, _) => Head::Frame(2 + mask, u64::from(short)),
+        true
     }
 }
 
-/// How many bytes of `unread` may be handed out; 0 = more has to be read.
-fn releasable(unread: &[u8], payload_bytes_max: usize) -> usize {
-    let Head::Frame(head, payload) = read_head(unread) else { return 0 };
-    let Some(payload) = usize::try_from(payload).ok().filter(|p| *p <= payload_bytes_max) else {
-        return head.min(unread.len());
+/// The frame at the head of some bytes.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// More is needed.
+    Partial,
+    /// Its head, of this length, announces too much.
+    Oversize(usize),
+    /// Length of head and payload; first byte.
+    Whole(usize, u8),
+}
+
+fn next_frame(bytes: &[u8], payload_bytes_max: usize) -> Next {
+    let &[first, second, ..] = bytes else { return Next::Partial };
+    let mask = if second & 0x80 == 0 { 0 } else { 4 };
+    let (head, payload) = match (second & 0x7f, bytes) {
+        (126, [_, _, a, b, ..]) => (4 + mask, u64::from(u16::from_be_bytes([*a, *b]))),
+        (127, [_, _, a, b, c, d, e, f, g, h, ..]) => {
+            (10 + mask, u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]))
+        }
+        (126 | 127, _) => return Next::Partial,
+        (short, _) => (2 + mask, u64::from(short)),
     };
-    let whole = head + payload;
-    if unread.len() >= whole { whole } else { 0 }
+    if bytes.len() < head {
+        return Next::Partial;
+    }
+    match usize::try_from(payload).ok().filter(|p| *p <= payload_bytes_max) {
+        None => Next::Oversize(head),
+        Some(payload) if bytes.len() < head + payload => Next::Partial,
+        Some(payload) => Next::Whole(head + payload, first),
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for FrameIo<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        while this.released == 0 {
-            this.released = releasable(&this.unread, this.payload_bytes_max);
+        loop {
+            if !this.outgoing.is_empty() {
+                let n = this.outgoing.len().min(out.remaining());
+                out.put_slice(this.outgoing.get(..n).unwrap_or_default());
+                this.outgoing.advance(n);
+                return Poll::Ready(Ok(()));
+            }
             if this.released > 0 {
-                break;
+                let n = this.released.min(out.remaining());
+                out.put_slice(this.unread.get(..n).unwrap_or_default());
+                this.unread.advance(n);
+                this.released -= n;
+                return Poll::Ready(Ok(()));
+            }
+            if this.sort() {
+                continue;
             }
             let mut chunk = [0_u8; READ_CHUNK_BYTES];
             let mut chunk = ReadBuf::new(&mut chunk);
@@ -84,90 +188,53 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameIo<S> {
             }
             this.unread.extend_from_slice(chunk.filled());
         }
-        let n = this.released.min(out.remaining());
-        out.put_slice(this.unread.get(..n).unwrap_or_default());
-        this.unread.advance(n);
-        this.released -= n;
+    }
+}
+
+impl<S: AsyncWrite + Unpin> FrameIo<S> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unwritten.is_empty() {
+            let n = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.unwritten))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unwritten.advance(n);
+        }
+        self.owed = 0;
         Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for FrameIo<S> {
+    /// Takes all or nothing, so that no frame is torn between the library and us.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let mut taken = 0;
+        if this.poll_drain(cx)?.is_ready() {
+            if let Poll::Ready(n) = Pin::new(&mut this.inner).poll_write(cx, bytes)? {
+                taken = n;
+            }
+        } else if this.owed + bytes.len() > OWED_BYTES_MAX {
+            return Poll::Pending;
+        } else {
+            this.owed += bytes.len();
+        }
+        this.unwritten.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use tokio::io::AsyncReadExt as _;
-
-    fn frame(payload: &[u8], masked: bool) -> Vec<u8> {
-        let mask = if masked { 0x80 } else { 0 };
-        let mut out = vec![0x81];
-        match payload.len() {
-            n @ 0..126 => out.push(mask | n as u8),
-            n @ 126..65536 => {
-                out.push(mask | 126);
-                out.extend((n as u16).to_be_bytes());
-            }
-            n => {
-                out.push(mask | 127);
-                out.extend((n as u64).to_be_bytes());
-            }
-        }
-        if masked {
-            out.extend([1, 2, 3, 4]);
-        }
-        out.extend(payload);
-        out
-    }
-
-    #[test]
-    fn an_oversize_frame_shows_its_head_only() {
-        let big = frame(&[0; 70_000], true);
-        assert_eq!(releasable(&big[..9], 65_536), 0);
-        assert_eq!(releasable(&big[..500], 65_536), 14);
-        assert_eq!(releasable(&big, 70_000), big.len());
-        assert_eq!(releasable(&big[..big.len() - 1], 70_000), 0);
-    }
-
-    proptest! {
-        /// However the bytes arrive, they leave unchanged, and a stop between reads is a stop between frames.
-        #[test]
-        fn bytes_pass_unchanged_in_whole_frames(
-            sizes in proptest::collection::vec(0..3000_usize, 1..6), cut in 1..4000_usize, masked in any::<bool>(),
-        ) {
-            let frames: Vec<Vec<u8>> = sizes.iter().map(|n| frame(&vec![7; *n], masked)).collect();
-            let all = frames.concat();
-            let (early, late) = all.split_at(cut.min(all.len()));
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            runtime.block_on(async {
-                let mut io = FrameIo::new(late, early, 1 << 20);
-                let mut got = Vec::new();
-                let mut buf = vec![0; 8192];
-                loop {
-                    let n = io.read(&mut buf).await.unwrap();
-                    if n == 0 {
-                        break;
-                    }
-                    got.extend_from_slice(&buf[..n]);
-                    let border = frames.iter().scan(0, |at, f| { *at += f.len(); Some(*at) }).any(|b| b == got.len());
-                    prop_assert!(border || io.released > 0);
-                }
-                prop_assert_eq!(got, all.clone());
-                Ok(())
-            })?;
-        }
-    }
-}
+mod tests;

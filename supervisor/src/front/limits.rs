@@ -20,6 +20,9 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request body that takes longer than this to arrive is answered 408.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// HTTP requests that are still open this long after a restart began are answered with an error: the rest of what
+/// the restart waits for them is for the answer to leave.
+pub const HTTP_CUT_AFTER: Duration = Duration::from_millis(1500);
 /// Request head: names and values together.
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Request head: number of fields.

@@ -51,6 +51,12 @@ impl Block {
     }
 }
 
+impl std::fmt::Display for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.base, self.bits)
+    }
+}
+
 /// Which proxies may speak for others.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {

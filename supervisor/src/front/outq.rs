@@ -3,7 +3,7 @@
 //! Events are skipped before a socket is given up: first droppable ones, then the socket itself
 //! (1008 `slow consumer`). A skipped event uses up its `seq`, so the client sees the gap.
 
-use super::frame::StateVersion;
+use super::frame::{self, StateVersion};
 use super::limits::{
     OUT_BYTES_GLOBAL_MAX, OUT_QUEUE_BYTES_MAX, OUT_QUEUE_BYTES_SOFT, OUT_QUEUE_ITEMS_MAX,
     OUT_QUEUE_ITEMS_SOFT,
@@ -36,6 +36,19 @@ pub enum Out {
     Event(Arc<Encoded>, u64),
     /// Close and stop.
     Close(CloseWith),
+}
+
+impl Out {
+    /// The text of a message; `None` for a close.
+    pub fn into_text(self) -> Option<Bytes> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Event(event, seq) => {
+                Some(frame::write_event(event.name, &event.payload, Some(seq), event.version).into())
+            }
+            Self::Close(_) => None,
+        }
+    }
 }
 
 /// A close code and its reason.
@@ -98,6 +111,32 @@ impl OutQueue {
     /// An empty queue.
     pub fn new(budget: Arc<Budget>) -> Self {
         Self { state: Mutex::new(State::default()), wake: Notify::new(), budget }
+    }
+
+    /// A queue that goes on where one of an earlier image of this process stopped: `seq` of the last event, and
+    /// the messages that waited.
+    pub fn resumed(budget: Arc<Budget>, seq: u64, waiting: Vec<Vec<u8>>) -> Self {
+        let queue = Self::new(budget);
+        queue.with(|s| {
+            s.seq = seq;
+            for text in waiting {
+                let text = Out::Text(text.into());
+                s.bytes += size_of_out(&text);
+                s.items.push_back(text);
+            }
+            queue.budget.0.fetch_add(s.bytes, Ordering::Relaxed);
+        });
+        queue
+    }
+
+    /// All that waits, as it would be written, and `seq` of the last event. Nothing more is taken.
+    pub fn take_all(&self) -> (Vec<Vec<u8>>, u64) {
+        self.with(|s| {
+            self.budget.0.fetch_sub(s.bytes, Ordering::Relaxed);
+            s.bytes = 0;
+            s.closing = true;
+            (s.items.drain(..).filter_map(|item| item.into_text()).map(Vec::from).collect(), s.seq)
+        })
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {

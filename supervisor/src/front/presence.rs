@@ -2,6 +2,7 @@
 //!
 //! Command-line clients are not listed. A row outlives its socket for a while with reason `disconnect`.
 
+use super::carry::{CarriedPresence, CarriedRow};
 use super::connect::Client;
 use super::limits::{PRESENCE_MAX, PRESENCE_TTL_MS};
 use serde_json::{Map, Value, json};
@@ -135,9 +136,41 @@ impl Presence {
         })
     }
 
+    /// What is carried over an in-place restart.
+    pub fn carry(&self) -> CarriedPresence {
+        self.with(|rows| CarriedPresence {
+            version: rows.version,
+            own: Value::from(rows.own.clone()).to_string(),
+            rows: rows.rows.iter().map(Row::carry).collect(),
+        })
+    }
+
+    /// Go on where an earlier image of this process stopped. Returns whether the gateway's own row differs.
+    pub fn resume(&self, carried: CarriedPresence) -> bool {
+        self.with(|rows| {
+            let own = serde_json::from_str(&carried.own).ok();
+            let differs = own.as_ref() != Some(&rows.own);
+            rows.version = rows.version.max(carried.version.saturating_add(u64::from(differs)));
+            rows.rows = carried.rows.into_iter().take(PRESENCE_MAX).map(Row::resumed).collect();
+            differs
+        })
+    }
+
     /// A line from method `system-event`.
     pub fn note(&self, key: &str, fields: Map<String, Value>, now_ms: i64) {
         self.with(|rows| rows.put(key, fields, now_ms, 0));
+    }
+}
+
+impl Row {
+    fn carry(&self) -> CarriedRow {
+        let fields = Value::from(self.fields.clone()).to_string();
+        CarriedRow { key: self.key.clone(), ts: self.ts, sockets: self.sockets, fields }
+    }
+
+    fn resumed(carried: CarriedRow) -> Self {
+        let fields = serde_json::from_str(&carried.fields).unwrap_or_default();
+        Self { key: carried.key, ts: carried.ts, sockets: carried.sockets, fields }
     }
 }
 

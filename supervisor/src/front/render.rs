@@ -5,6 +5,7 @@
 use super::limits::{CHAT_DELTA_INTERVAL_MS, RUNS_RENDERED_MAX};
 use super::scope;
 use crate::events::{ChatEventOut, ChatState, GatewayEvent, RunData, RunEventOut};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -80,6 +81,45 @@ struct RunState {
     waiting: Option<Value>,
     /// Protocol 3: text of the current message.
     message_text: Option<Arc<str>>,
+}
+
+/// What a renderer goes on with after an in-place restart: fields are only added.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RendererState {
+    runs: Vec<CarriedRun>,
+    /// Sessions whose `verboseLevel` is `full`.
+    verbose: Vec<String>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct CarriedRun {
+    run_id: String,
+    last_delta_ms: Option<u64>,
+    message_text: Option<String>,
+}
+
+impl From<&Renderer> for RendererState {
+    /// Deltas that wait are to be told before.
+    fn from(renderer: &Renderer) -> Self {
+        let runs = renderer.runs.iter().map(|(run_id, state)| CarriedRun {
+            run_id: run_id.to_string(),
+            last_delta_ms: state.last_delta_ms,
+            message_text: state.message_text.as_deref().map(str::to_owned),
+        });
+        Self { runs: runs.collect(), verbose: renderer.verbose.keys().cloned().collect() }
+    }
+}
+
+impl From<RendererState> for Renderer {
+    fn from(state: RendererState) -> Self {
+        let runs = state.runs.into_iter().map(|run| {
+            let message_text = run.message_text.map(Arc::from);
+            (run.run_id.into(), RunState { last_delta_ms: run.last_delta_ms, waiting: None, message_text })
+        });
+        Self { runs: runs.collect(), verbose: state.verbose.into_iter().map(|key| (key, true)).collect() }
+    }
 }
 
 impl Renderer {

@@ -6,7 +6,8 @@ use super::auth::{AuthMode, AuthRules, ProxyRules};
 use super::net::{Block, Proxies};
 use super::origin::OriginRules;
 use super::secret::Secret;
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
 /// Secrets that come from outside of the file.
@@ -75,6 +76,8 @@ pub struct Settings {
     pub agents: Vec<AgentView>,
     /// The agent that takes what names none.
     pub default_agent: String,
+    /// `gateway.restart.keepSockets` (true).
+    pub keep_sockets: bool,
     /// `session.mainKey` (`main`).
     pub main_key: String,
     /// `session.scope` (`per-sender`).
@@ -107,9 +110,25 @@ impl Settings {
             auto_approve_local: flag(&gateway["nodes"]["pairing"]["autoApproveLocal"], true),
             agents,
             default_agent,
+            keep_sockets: flag(&gateway["restart"]["keepSockets"], true),
             main_key: text(&config["session"]["mainKey"]).unwrap_or_else(|| "main".into()),
             session_scope: text(&config["session"]["scope"]).unwrap_or_else(|| "per-sender".into()),
         }
+    }
+
+    /// Digest of the rules by which clients are let in. While it stays the same over an in-place restart, a client
+    /// that was let in before would be let in again.
+    pub fn admission_digest(&self) -> String {
+        let AuthRules { mode, token, password, proxy, rate: _ } = &self.auth;
+        let secret = |secret: &Option<Secret>| secret.as_ref().map(Secret::digest);
+        let ControlUi { origins, allow_insecure, no_device_auth, .. } = &self.control_ui;
+        let proxy = proxy.as_ref().map(|p| json!([p.user_header, p.required_headers, p.allow_users]));
+        let trusted: Vec<String> = self.proxies.trusted.iter().map(ToString::to_string).collect();
+        let rules = json!([
+            mode.as_str(), secret(token), secret(password), proxy, trusted, self.proxies.allow_real_ip,
+            origins.allowed, origins.host_header_fallback, allow_insecure, no_device_auth,
+        ]);
+        hex(&Sha256::digest(rules.to_string()))
     }
 
     /// The session that a message without a session goes to.
@@ -119,6 +138,10 @@ impl Settings {
         }
         format!("agent:{}:{}", self.default_agent, self.main_key)
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read_agents(config: &Value) -> Vec<AgentView> {

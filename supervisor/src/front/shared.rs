@@ -1,6 +1,7 @@
 //! What the parts of the public side share, and what method handlers reach of it. Cheap to clone.
 
 use super::auth::rate::{LOOPBACK_BROWSER, RateLimiter, RateRules, RateScope};
+use super::carry::lot::Lot;
 use super::fanout::{Fanout, Item, now_ms};
 use super::net::Peer;
 use super::pairing::store::{Devices, StoreError};
@@ -49,6 +50,8 @@ pub struct Shared {
     pub paths: Arc<Paths>,
     /// Places for connections.
     pub slots: Slots,
+    /// How far the front is on its way down.
+    pub lot: Lot,
     phase: Arc<watch::Sender<Phase>>,
     health: Arc<RwLock<Arc<Value>>>,
     limiter: Arc<Mutex<RateLimiter>>,
@@ -75,6 +78,7 @@ impl Shared {
             settings,
             paths: Arc::new(paths),
             slots: Slots::default(),
+            lot: Lot::default(),
             phase: Arc::new(watch::channel(Phase::Starting("core")).0),
             health: Arc::new(RwLock::new(Arc::new(json!({ "ok": true })))),
             limiter: Arc::default(),
@@ -90,6 +94,13 @@ impl Shared {
     /// How far the gateway is.
     pub fn phase(&self) -> Phase {
         self.phase.borrow().clone()
+    }
+
+    /// Waits until clients are taken.
+    pub async fn started(&self) {
+        // The sender lives as long as `self`.
+        let mut phase = self.phase.subscribe();
+        let _gone = phase.wait_for(|phase| !matches!(phase, Phase::Starting(_))).await;
     }
 
     /// The gateway got further.

@@ -74,6 +74,16 @@ impl Slots {
         Ok(Slot { slots: self.clone(), ip, authenticated: Mutex::new(false) })
     }
 
+    /// Take a place for a connection that had one before an in-place restart: no limit applies.
+    pub fn retake(&self, ip: IpAddr) -> Slot {
+        let ip = normalise(ip);
+        self.with(|c| {
+            c.total += 1;
+            *c.by_ip.entry(ip).or_default() += 1;
+        });
+        Slot { slots: self.clone(), ip, authenticated: Mutex::new(true) }
+    }
+
     /// Wait until some place was given back.
     pub async fn freed(&self) {
         self.0.freed.notified().await;
@@ -86,6 +96,11 @@ impl Slots {
 }
 
 impl Slot {
+    /// The address that holds it.
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
     /// The connection proved who it is.
     pub fn authenticated(&self) {
         let mut done = self.authenticated.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,9 @@ pub mod shape;
 
 use super::Ask;
 use super::body::{self, Answer, OutBody, error_json, json_body, wrong_method};
+use crate::front::carry::lot::Stage;
 use crate::front::fanout::now_ms;
+use crate::front::limits::HTTP_CUT_AFTER;
 use crate::gateway::Handles;
 use crate::scheduler::{Refusal, RunOutcome, RunProgress, Submitted, TurnRequest};
 use bytes::Bytes;
@@ -170,11 +172,25 @@ impl Drop for Run {
     }
 }
 
+/// The gateway is restarted in place and the request has had its time. Its run goes on.
+async fn cut_off(gw: &Handles) {
+    gw.front.lot.reached(Stage::Finishing).await;
+    tokio::time::sleep(HTTP_CUT_AFTER).await;
+}
+
+fn cut_off_text(run_id: &str) -> String {
+    format!("the gateway restarts; the run {run_id} goes on and its reply will stand in the session")
+}
+
 async fn whole(made: &Completion, mut run: Run, mut submitted: Submitted) -> Answer {
-    let outcome = match submitted.progress.wait_for(|p| p.outcome.is_some()).await {
-        Ok(progress) => progress.outcome.clone(),
-        Err(_) => None,
+    let ended = tokio::select! {
+        ended = submitted.progress.wait_for(|p| p.outcome.is_some()) => ended,
+        () = cut_off(&run.gw) => {
+            run.ended = true;
+            return error_json(StatusCode::SERVICE_UNAVAILABLE, &cut_off_text(&run.run_id), "api_error");
+        }
     };
+    let outcome = ended.ok().and_then(|progress| progress.outcome.clone());
     run.ended = true;
     match outcome {
         Some(outcome) if outcome.status == RunStatus::Ok => json_body(StatusCode::OK, &made.whole(&outcome)),
@@ -213,6 +229,8 @@ async fn feed(
     mut progress: watch::Receiver<RunProgress>,
     chunks: mpsc::Sender<Bytes>,
 ) {
+    let gw = run.gw.clone();
+    let mut cut_off = std::pin::pin!(cut_off(&gw));
     let mut sent = String::new();
     if chunks.send(made.role()).await.is_err() {
         return;
@@ -237,6 +255,11 @@ async fn feed(
                 return;
             },
             () = chunks.closed() => return,
+            () = &mut cut_off => {
+                run.ended = true;
+                let _gone = chunks.send(made.failure(&cut_off_text(&run.run_id))).await;
+                return;
+            }
             () = tokio::time::sleep(KEEP_ALIVE) => {
                 if chunks.send(Bytes::from_static(b": keep-alive\n\n")).await.is_err() {
                     return;

@@ -7,9 +7,10 @@ use crate::gateway::About;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 
-type Client = tokio_tungstenite::WebSocketStream<TcpStream>;
+pub type Client = tokio_tungstenite::WebSocketStream<TcpStream>;
 
 pub struct Running {
     front: Option<Front>,
@@ -26,8 +27,16 @@ impl Running {
 
     /// With the other end of the scheduler's handle, for the test to play the core.
     pub fn with_scheduler(config: &Value) -> (Self, mpsc::Receiver<crate::scheduler::Command>) {
+        Self::resumed(config, bind(Ipv4Addr::LOCALHOST.into(), 0).unwrap(), None)
+    }
+
+    /// One that goes on where another one has stopped.
+    pub fn resumed(
+        config: &Value,
+        listeners: Vec<std::net::TcpListener>,
+        carried: Option<(Vec<OwnedFd>, CarriedFront)>,
+    ) -> (Self, mpsc::Receiver<crate::scheduler::Command>) {
         let dir = tempfile::tempdir().unwrap();
-        let listeners = bind(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
         let port = listeners[0].local_addr().unwrap().port();
         let about = About {
             version: "0.0.1".into(),
@@ -35,7 +44,7 @@ impl Running {
             boot_id: "boot".into(),
             started: std::time::Instant::now(),
             started_ms: 0,
-            port,
+            port_now: port.into(),
             service: false,
         };
         let (settings, view) =
@@ -46,8 +55,15 @@ impl Running {
         let (commands, core) = mpsc::channel(8);
         let mut gw = crate::gateway::fixture::handles(dir.path(), config, shared, about);
         gw.scheduler = crate::scheduler::Scheduler::new(commands);
-        let front = Some(Front::start(gw.clone(), listeners, None, events).unwrap());
+        let front = Some(Front::start(gw.clone(), listeners, None, events, carried).unwrap());
         (Self { front, gw, port, _dir: dir, _settings: settings }, core)
+    }
+
+    /// As before an exec. Blocks.
+    pub fn freeze(mut self) -> (Frozen, tempfile::TempDir) {
+        let front = self.front.take().unwrap();
+        front.hold();
+        (front.freeze(), self._dir)
     }
 
     pub async fn http(&self, request: &str) -> String {
@@ -70,11 +86,19 @@ impl Running {
     }
 }
 
-async fn next(client: &mut Client) -> String {
+pub async fn next(client: &mut Client) -> String {
+    loop {
+        // the periodic snapshot may come at any time
+        let text = any(client).await;
+        if !text.contains("\"event\":\"health\"") {
+            return text;
+        }
+    }
+}
+
+pub async fn any(client: &mut Client) -> String {
     loop {
         match tokio::time::timeout(Duration::from_secs(20), client.next()).await.unwrap() {
-            // the periodic snapshot may come at any time
-            Some(Ok(Message::Text(text))) if text.contains("\"event\":\"health\"") => {}
             Some(Ok(Message::Text(text))) => return text.to_string(),
             Some(Ok(Message::Close(Some(frame)))) => {
                 return format!("close {} {}", u16::from(frame.code), frame.reason);
@@ -85,7 +109,7 @@ async fn next(client: &mut Client) -> String {
     }
 }
 
-async fn say(client: &mut Client, text: &str) {
+pub async fn say(client: &mut Client, text: &str) {
     client.send(Message::text(text.to_owned())).await.unwrap();
 }
 
@@ -102,7 +126,7 @@ fn config() -> Value {
     json!({ "gateway": { "auth": { "token": "tok" } } })
 }
 
-async fn hello(running: &Running, protocol: u8) -> (Client, Value) {
+pub async fn hello(running: &Running, protocol: u8) -> (Client, Value) {
     let mut client = running.open("/any/path").await;
     assert!(next(&mut client).await.contains("connect.challenge"));
     say(&mut client, &connect(protocol, "tok")).await;

@@ -198,6 +198,7 @@ async fn refuse<T>(frames: &mpsc::Sender<Frame>, corr: u64, error: WireError) ->
 }
 
 async fn answer(gw: Handles, caller: Arc<Caller>, frames: mpsc::Sender<Frame>, corr: u64, call: CtlCall) {
+    let busy = gw.front.lot.begin(rpc::at_restart(&call.method));
     let text = if call.params_json.trim().is_empty() { "{}" } else { call.params_json.as_str() };
     let result = match serde_json::from_str::<Value>(text) {
         Ok(Value::Null) => {
@@ -214,6 +215,7 @@ async fn answer(gw: Handles, caller: Arc<Caller>, frames: mpsc::Sender<Frame>, c
     if frames.send(reply(corr, &call.method, first, more)).await.is_err() {
         return;
     }
+    drop(busy);
     if let Some(then) = then {
         let second = then.await;
         let _gone = frames.send(reply(corr, &call.method, second, false)).await;

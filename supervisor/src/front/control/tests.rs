@@ -67,8 +67,7 @@ async fn calls_events_and_wrong_tokens() {
         (mode(&paths.control_socket()), mode(&paths.control_token_file()), mode(&paths.run_dir())),
         (0o600, 0o600, 0o700)
     );
-    let (stop, stopping) = watch::channel(false);
-    let serving = tokio::spawn(control.serve(running.gw.clone(), stopping));
+    let serving = tokio::spawn(control.serve(running.gw.clone()));
 
     let mut stranger = Client::open(&paths, "wrong").await;
     assert!(matches!(stranger.next().await, Some((2, CtlResponse::Refused(_)))));
@@ -95,8 +94,8 @@ async fn calls_events_and_wrong_tokens() {
     running.gw.front.fanout.emit(GatewayEvent::ConfigChanged(json!({ "ts": 1 })));
     let Some((8, CtlResponse::Event(event))) = client.next().await else { panic!() };
     assert_eq!((event.event.as_str(), event.payload_json.as_str()), ("config.changed", r#"{"ts":1}"#));
-    stop.send_replace(true);
-    serving.await.unwrap();
+    running.gw.front.lot.advance(Stage::Stopping);
+    assert!(serving.await.unwrap().is_none());
     running.stop().await;
 }
 

@@ -153,7 +153,7 @@ async fn an_overrun_closes_everyone() {
     for _ in 0..=FANOUT_QUEUE_MAX {
         fanout.emit(GatewayEvent::Other { event: "tick", payload: Value::Null, scope: None });
     }
-    let worker = tokio::spawn(run(fanout.clone(), source));
+    let worker = tokio::spawn(run(fanout.clone(), source, Renderer::default(), Lot::default()));
     let first = conn.out.pop().await;
     assert!(matches!(first, Some(Out::Close(c)) if c.code == 1008));
     worker.abort();

@@ -1,6 +1,6 @@
 //! The first words on a WebSocket: our challenge, the client's `connect`, our `hello-ok` or refusal.
 
-use super::{Io, Socket, is_oversize};
+use super::{Socket, is_oversize};
 use crate::events::GatewayEvent;
 use crate::front::auth::AuthMethod;
 use crate::front::auth::rate::RateScope;
@@ -52,9 +52,9 @@ impl NotGreeted {
 ///
 /// # Errors
 /// What to tell the client before its socket is closed.
-pub async fn greet<S: Io>(
+pub async fn greet(
     gw: &Handles,
-    socket: &mut Socket<S>,
+    socket: &mut Socket,
     peer: &Peer,
     headers: &hyper::HeaderMap,
 ) -> Result<Greeted, NotGreeted> {
@@ -101,7 +101,7 @@ pub async fn greet<S: Io>(
     Ok(Greeted { caller, response })
 }
 
-async fn first_message<S: Io>(socket: &mut Socket<S>) -> Result<Vec<u8>, NotGreeted> {
+async fn first_message(socket: &mut Socket) -> Result<Vec<u8>, NotGreeted> {
     loop {
         match socket.next().await {
             Some(Ok(Message::Text(text))) => return Ok(text.as_bytes().to_vec()),
