@@ -1,6 +1,8 @@
 //! `openclaw config`: the file by key, as text and as a schema. Reading needs no gateway. A write goes through the running
 //! gateway, the one owner of the file; without one it is made here, under the instance lock.
 
+mod plan;
+
 use super::client::{Client, ClientError};
 use super::invocation::{Failure, Invocation};
 use super::output;
@@ -10,6 +12,7 @@ use crate::config::worker_check::WorkerPrograms;
 use crate::config::{ConfigDisk, ConfigFile, Issue, rpc};
 use crate::{exit_code, lock};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The gateway asks both worker programs before it writes; each may take 5 s.
@@ -55,6 +58,18 @@ enum Command {
     },
     /// Print the JSON schema of the file
     Schema,
+    /// Show what a change would do to the running gateway; nothing is written
+    Plan {
+        /// A whole configuration (`-` is standard input); without it, the file as it is now
+        #[arg(long, value_name = "path")]
+        file: Option<PathBuf>,
+        /// A merge patch on the file, as JSON5
+        #[arg(long, value_name = "json5", conflicts_with = "file")]
+        patch: Option<String>,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Args {
@@ -72,6 +87,7 @@ impl Args {
             Some(Command::File { json }) => file(invocation, json),
             Some(Command::Validate { json }) => validate(invocation, json),
             Some(Command::Schema) => schema(),
+            Some(Command::Plan { file, patch, json }) => plan::show(invocation, file.as_deref(), patch, json),
         }
     }
 }
@@ -110,13 +126,13 @@ fn file(invocation: &Invocation, as_json: bool) -> Result<u8, Failure> {
 fn validate(invocation: &Invocation, as_json: bool) -> Result<u8, Failure> {
     let file = read_file(invocation)?;
     let issues = file_command::validation_issues(&file, &WorkerPrograms::find());
-    let code = if issues.is_empty() { exit_code::OK } else { exit_code::FAILURE };
+    let code = if issues.is_empty() { exit_code::OK } else { exit_code::CONFIG };
     if as_json {
         output::json(&file_command::validation_json(&file, &issues))?;
         return Ok(code);
     }
     if !issues.is_empty() {
-        return Err(Failure::new(invalid_for_commands(&file.source.path, &issues)));
+        return Err(Failure::with_code(invalid_for_commands(&file.source.path, &issues), code));
     }
     let missing = if file.source.exists { "" } else { " (no file: defaults)" };
     output::line(&format!("Config valid: {}{missing}", file.source.path.display()))?;

@@ -1,7 +1,7 @@
 //! Rules between values that types cannot say: who may be reached by whom, what must be unique, what is missing.
 
 use super::issue::Issue;
-use super::syntax::{Node, Position};
+use super::syntax::Node;
 use proto::view::normalize_agent_id;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -59,25 +59,8 @@ impl<'a> Checked<'a> {
         self.get(path).and_then(Value::as_i64)
     }
 
-    /// Where the deepest existing part of a path stands.
-    fn position(&self, path: &str) -> Position {
-        let mut node = self.root;
-        let mut at = node.at;
-        for part in path.split('.') {
-            if let Some(member) = node.member(part) {
-                (node, at) = (&member.value, member.at);
-            } else if let super::syntax::Kind::List(items) = &node.kind {
-                let Some(item) = part.parse::<usize>().ok().and_then(|index| items.get(index)) else { break };
-                (node, at) = (item, item.at);
-            } else {
-                break;
-            }
-        }
-        at
-    }
-
     fn place(&self, path: &str, message: impl Into<String>) -> Issue {
-        Issue::new(path, message).at(self.position(path), self.files)
+        Issue::new(path, message).at(self.root.position(path), self.files)
     }
 
     fn agents(&self, found: &mut Found) {
@@ -232,7 +215,8 @@ impl<'a> Checked<'a> {
     fn gateway(&self, found: &mut Found) {
         for (path, low, high) in [
             ("gateway.port", 1, 65_535),
-            ("gateway.reload.debounceMs", 0, i64::MAX),
+            ("gateway.reload.debounceMs", 0, 3_600_000),
+            ("gateway.reload.settleSeconds", 0, 3_600),
             ("gateway.limits.maxConnections", 1, 1_000_000),
             ("gateway.limits.maxRuns", 1, 1_000_000),
             ("agents.defaults.maxConcurrent", 1, 1_000_000),

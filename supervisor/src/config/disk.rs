@@ -136,7 +136,7 @@ impl ConfigDisk {
 
     /// What the workers' programs have against a change, secrets hidden from them. What they had against the file
     /// before it is not the change's fault.
-    fn refused_by_workers(&self, before: &ConfigFile, after: &ConfigFile) -> Vec<Issue> {
+    pub(super) fn refused_by_workers(&self, before: &ConfigFile, after: &ConfigFile) -> Vec<Issue> {
         let Some(programs) = self.workers.get() else { return Vec::new() };
         if after.resolved == before.resolved {
             return Vec::new();

@@ -69,6 +69,11 @@ impl Environment {
         self.0.insert(name.to_owned(), value.to_owned());
     }
 
+    /// As if these had never been set.
+    pub fn forget(&mut self, names: &[&str]) {
+        self.0.retain(|name, _| !names.contains(&name.as_str()));
+    }
+
     /// An existing value always wins, an empty one does not.
     pub fn add_missing(&mut self, name: &str, value: &str) {
         if self.get(name).is_none() {

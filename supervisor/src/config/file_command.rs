@@ -149,9 +149,9 @@ fn authored(before: &ConfigFile) -> Result<Value, FileCommandError> {
     )))
 }
 
-/// Nothing reads some keys at run time; for all others the gateway must start again.
+/// A running gateway applies most keys by itself.
 fn restart_hint(path: &KeyPath) -> &'static str {
-    if reach(&path.to_string()) == Reach::None { "" } else { " Restart the gateway to apply." }
+    if reach(&path.to_string()) == Reach::Restart { " Restart the gateway to apply." } else { "" }
 }
 
 /// A refused change in the words of the commands.

@@ -2,7 +2,7 @@
 
 use super::secret::{Secret, SecretInput};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
 /// The one public port of the gateway (WebSocket, HTTP, page).
@@ -14,6 +14,8 @@ const AUTH_LOCKOUT_MS_DEFAULT: u64 = 300_000;
 /// Sockets at once; each may hold a send buffer, so the number bounds memory.
 const CONNECTIONS_MAX_DEFAULT: u32 = 1_024;
 const RELOAD_DEBOUNCE_MS_DEFAULT: u64 = 300;
+/// A worker that cannot live with its configuration dies within seconds; its restarts are tried within half a minute.
+const RELOAD_SETTLE_SECONDS_DEFAULT: u64 = 30;
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -36,6 +38,7 @@ pub struct GatewayFile {
     pub tailscale: Option<TailscaleFile>,
     pub remote: Option<RemoteFile>,
     pub reload: Option<ReloadFile>,
+    pub restart: Option<RestartFile>,
     pub tls: Option<TlsFile>,
     pub http: Option<HttpFile>,
     pub limits: Option<LimitsFile>,
@@ -181,7 +184,7 @@ pub struct RemoteFile {
 }
 
 /// When an edit of the file takes effect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReloadMode {
     Off,
@@ -194,8 +197,22 @@ pub enum ReloadMode {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ReloadFile {
+    /// `hybrid` applies what it can and restarts for the rest, `hot` leaves the rest pending, `restart` restarts for
+    /// whatever is not hot, `off` applies nothing.
     pub mode: Option<ReloadMode>,
+    /// Milliseconds of quiet after a change of the file before it is read.
     pub debounce_ms: Option<u64>,
+    /// How long a new configuration is watched before it counts as good; until then a failure takes it back.
+    #[schemars(range(min = 0, max = 3600))]
+    pub settle_seconds: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RestartFile {
+    /// Carry the clients' connections over a restart in place, so that they see neither a close nor a gap (`true`).
+    /// `false` closes them with 1012, and they connect again.
+    pub keep_sockets: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -335,6 +352,7 @@ pub struct Remote {
 pub struct Reload {
     pub mode: ReloadMode,
     pub debounce_ms: u64,
+    pub settle_seconds: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -391,6 +409,7 @@ impl Gateway {
             reload: Reload {
                 mode: reload.mode.unwrap_or_default(),
                 debounce_ms: reload.debounce_ms.unwrap_or(RELOAD_DEBOUNCE_MS_DEFAULT),
+                settle_seconds: reload.settle_seconds.unwrap_or(RELOAD_SETTLE_SECONDS_DEFAULT),
             },
             http: Http::from_file(file.http.unwrap_or_default()),
             limits: Limits {

@@ -1,21 +1,24 @@
 //! The one owner of the configuration while the gateway runs: everyone else holds this handle.
 //!
 //! [`ConfigHandle::current`] is what the gateway runs with; [`ConfigHandle::on_disk`] is what the file says now. The
-//! two differ after an edit until the next start. Reads and writes of the file block: call them off the async threads.
+//! two differ after an edit until it is applied, and [`ConfigHandle::state`] says so for as long as they do. Reads and
+//! writes of the file block: call them off the async threads.
 
 pub use super::disk::{Allow, ChangeError, Changed, ConfigDisk, NewText};
 use super::issue::{Issue, lines};
-use super::read::{ConfigFile, read_file};
+use super::plan::ConfigPlan;
+use super::read::{ConfigFile, judge, read_file};
+pub use super::state::ConfigState;
 use super::store::Store;
 use super::worker_check::WorkerPrograms;
 use super::write_limit::{Limited, WriteLimits, Writer};
-use super::{ConfigSnapshot, ConfigSource, Environment};
+use super::{ConfigSnapshot, ConfigSource, Environment, KeyPath, Reach};
 use crate::paths::Paths;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Cheap to clone; all clones are one owner.
 #[derive(Clone)]
@@ -25,6 +28,7 @@ pub struct ConfigHandle {
 
 struct Inner {
     place: ConfigDisk,
+    policy: StartPolicy,
     active: watch::Sender<Arc<ConfigSnapshot>>,
     /// The file as read last, so that an unchanged one is not judged again.
     disk: RwLock<Arc<ConfigFile>>,
@@ -33,6 +37,33 @@ struct Inner {
     /// What workers refuse of the active configuration.
     refused: RwLock<Vec<Issue>>,
     limits: Mutex<WriteLimits>,
+    /// Rings after each write of ours.
+    written: Notify,
+    divergence: Mutex<Divergence>,
+}
+
+/// What is known of the difference between file and running gateway beyond the bytes.
+#[derive(Default)]
+struct Divergence {
+    /// Keys of an applied file that wait for a restart.
+    pending: Vec<String>,
+    trouble: Option<Trouble>,
+    /// A new configuration is being watched.
+    settling: bool,
+    /// Content for which a write asked for a restart, at a time of its own.
+    restart_for: Option<String>,
+    /// What is shown now, and since when (Unix milliseconds).
+    shown: Option<(String, i64)>,
+}
+
+/// A file that was looked at and does not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Content of the file that it is about; see [`ConfigFile::print`].
+    pub print: String,
+    /// It was tried and taken back, not refused at once.
+    pub rolled_back: bool,
+    pub errors: Vec<String>,
 }
 
 /// How an invalid file is met at start.
@@ -42,6 +73,8 @@ pub struct StartPolicy {
     pub service: bool,
     /// `--use-last-good`.
     pub use_last_good: bool,
+    /// A gateway that ran gave way to this start: what it ran with is kept.
+    pub restarted: bool,
 }
 
 /// No configuration to start with; the text is for stderr.
@@ -49,19 +82,6 @@ pub struct StartPolicy {
 #[error("{message}")]
 pub struct StartError {
     pub message: String,
-}
-
-/// Whether file and running gateway agree, for every place that must say so.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ConfigState {
-    /// `ok`, `pending` (valid edits wait for a restart) or `invalid` (the file, or a section that a worker refuses).
-    pub state: &'static str,
-    pub active_hash: String,
-    pub file_hash: String,
-    /// `file` or `lastGood`.
-    pub source: &'static str,
-    pub errors: Vec<String>,
 }
 
 impl ConfigHandle {
@@ -75,18 +95,26 @@ impl ConfigHandle {
             Ok(snapshot) => snapshot,
             Err(issues) => stand_in(&paths, &env, &file, &issues, policy)?,
         };
-        Ok(Self::with(paths, env, file, snapshot))
+        Ok(Self::with(paths, env, policy, (file, snapshot)))
     }
 
-    fn with(paths: Paths, env: Environment, file: Arc<ConfigFile>, snapshot: ConfigSnapshot) -> Self {
+    fn with(
+        paths: Paths,
+        env: Environment,
+        policy: StartPolicy,
+        (file, snapshot): (Arc<ConfigFile>, ConfigSnapshot),
+    ) -> Self {
         let (active, _) = watch::channel(Arc::new(snapshot));
         let inner = Inner {
             place: ConfigDisk::new(paths, env),
+            policy,
             active,
             disk: RwLock::new(file),
             writing: Mutex::new(()),
             refused: RwLock::default(),
             limits: Mutex::default(),
+            written: Notify::new(),
+            divergence: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -103,8 +131,56 @@ impl ConfigHandle {
     /// The file's issues.
     pub fn activate(&self, file: Arc<ConfigFile>) -> Result<Arc<ConfigSnapshot>, Vec<Issue>> {
         let snapshot = Arc::new(ConfigSnapshot::new(file, ConfigSource::File)?);
-        self.inner.active.send_replace(Arc::clone(&snapshot));
+        self.switch_to(Arc::clone(&snapshot));
         Ok(snapshot)
+    }
+
+    /// From here on everyone reads this one. The reloader's verb: nothing else is told.
+    pub fn switch_to(&self, snapshot: Arc<ConfigSnapshot>) {
+        self.inner.active.send_replace(snapshot);
+        self.inner.refused.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn divergence(&self) -> MutexGuard<'_, Divergence> {
+        self.inner.divergence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes why the file does not run; `None` when it does.
+    pub fn set_trouble(&self, trouble: Option<Trouble>) {
+        self.divergence().trouble = trouble;
+    }
+
+    /// Notes which keys of the file wait for a restart.
+    pub fn set_pending(&self, pending: Vec<String>) {
+        self.divergence().pending = pending;
+    }
+
+    /// A write has asked for the restart that this file needs.
+    pub fn restart_planned(&self, file: &ConfigFile) {
+        self.divergence().restart_for = Some(file.print());
+    }
+
+    /// Whether the restart that this file needs was asked for already.
+    #[must_use]
+    pub fn is_restart_planned(&self, file: &ConfigFile) -> bool {
+        self.divergence().restart_for.as_ref() == Some(&file.print())
+    }
+
+    /// The file that a change would make; nothing is written.
+    ///
+    /// # Errors
+    /// As [`ConfigDisk::judged`].
+    pub fn judged(&self, before: &ConfigFile, new: &NewText<'_>) -> Result<ConfigFile, ChangeError> {
+        self.inner.place.judged(before, new)
+    }
+
+    pub fn set_settling(&self, settling: bool) {
+        self.divergence().settling = settling;
+    }
+
+    /// Waits for the next write of ours.
+    pub async fn written(&self) {
+        self.inner.written.notified().await;
     }
 
     #[must_use]
@@ -138,23 +214,105 @@ impl ConfigHandle {
         fresh
     }
 
+    /// The file as it was read last, whatever it says now.
+    #[must_use]
+    pub fn known_on_disk(&self) -> Arc<ConfigFile> {
+        Arc::clone(&self.inner.disk.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The last good configuration, when this start runs with another one. Blocks.
+    #[must_use]
+    pub fn before_start(&self) -> Option<Arc<ConfigSnapshot>> {
+        let (active, place) = (self.current(), &self.inner.place);
+        if active.source != ConfigSource::File || self.store().is_last_good(&active.file) {
+            return None;
+        }
+        self.store().load(&place.paths.config_file, &place.env).map(Arc::new).ok()
+    }
+
+    /// Whether the last good configuration may stand in for the file, and is another one. Blocks.
+    #[must_use]
+    pub fn may_fall_back(&self) -> bool {
+        let active = self.current();
+        may_stand_in(&active.file, self.inner.policy) && self.before_start().is_some()
+    }
+
+    /// Goes on with the last good configuration because a start with the file is not possible. `false` when that may
+    /// not be, or there is none. Blocks.
+    pub fn fall_back(&self, why: Issue) -> bool {
+        let file = self.current().file.clone();
+        if !may_stand_in(&file, self.inner.policy) {
+            return false;
+        }
+        let Some(good) = self.before_start() else { return false };
+        self.switch_to(good);
+        let errors = vec![file.placed(why).to_string()];
+        self.set_trouble(Some(Trouble { print: file.print(), rolled_back: false, errors }));
+        true
+    }
+
+    /// What workers refuse of a change, and did not refuse before. Blocks.
+    #[must_use]
+    pub fn refused_of(&self, before: &ConfigFile, after: &ConfigFile) -> Vec<Issue> {
+        let issues = self.inner.place.refused_by_workers(before, after);
+        issues.into_iter().map(|issue| after.placed(issue)).collect()
+    }
+
+    /// The running configuration with the hot part of a new one: `None` when that part is not valid by itself.
+    #[must_use]
+    pub fn mixed(&self, after: &ConfigSnapshot, plan: &ConfigPlan) -> Option<Arc<ConfigSnapshot>> {
+        let place = &self.inner.place;
+        let mut values = self.current().file.expanded.clone();
+        for change in plan.changes.iter().filter(|change| matches!(change.class, Reach::Hot | Reach::None)) {
+            let path = KeyPath::parse(&change.path).ok()?;
+            match path.get(&after.file.expanded) {
+                Some(value) => path.set(&mut values, value.clone()).ok()?,
+                None => drop(path.remove(&mut values)),
+            }
+        }
+        let mut file = judge(&place.paths.config_file, &values.to_string(), &place.env);
+        file.source = after.file.source.clone();
+        file.parsed = after.file.parsed.clone();
+        ConfigSnapshot::new(Arc::new(file), ConfigSource::File).ok().map(Arc::new)
+    }
+
     /// Compares file and running gateway.
     #[must_use]
     pub fn state(&self) -> ConfigState {
         let (active, disk) = (self.current(), self.on_disk());
-        let pending = disk.source.hash != active.hash();
-        let refused = if pending { Vec::new() } else { self.refused_by_workers() };
-        let state = match disk.is_valid() {
-            true if pending => "pending",
-            true if refused.is_empty() => "ok",
-            _ => "invalid",
+        let differs = !disk.is_same(&active.file);
+        let refused = if differs { Vec::new() } else { self.refused_by_workers() };
+        let mut known = self.divergence();
+        let trouble = known.trouble.clone().filter(|trouble| trouble.print == disk.print());
+        let (state, errors) = match trouble {
+            Some(trouble) if differs && disk.is_valid() => {
+                (if trouble.rolled_back { "rolledBack" } else { "invalid" }, trouble.errors)
+            }
+            _ => {
+                let errors = disk.findings.issues.iter().chain(&refused).map(ToString::to_string).collect();
+                let state = match disk.is_valid() {
+                    true if differs || !known.pending.is_empty() => "pending",
+                    true if refused.is_empty() => "ok",
+                    _ => "invalid",
+                };
+                (state, errors)
+            }
         };
+        let now = format!("{state} {}", disk.source.hash);
+        if state == "ok" {
+            known.shown = None;
+        } else if known.shown.as_ref().is_none_or(|(shown, _)| *shown != now) {
+            known.shown = Some((now, crate::scheduler::shared::now_ms()));
+        }
         ConfigState {
             state,
             active_hash: active.hash().to_owned(),
             file_hash: disk.source.hash.clone(),
             source: active.source.name(),
-            errors: disk.findings.issues.iter().chain(&refused).map(ToString::to_string).collect(),
+            errors,
+            pending: if state == "pending" { known.pending.clone() } else { Vec::new() },
+            since_ms: known.shown.as_ref().map(|(_, since)| *since),
+            settling: known.settling,
         }
     }
 
@@ -230,8 +388,18 @@ impl ConfigHandle {
         allow: Allow,
         now_ms: i64,
     ) -> Result<Changed, ChangeError> {
-        self.inner.place.change(before, new, allow, now_ms)
+        let changed = self.inner.place.change(before, new, allow, now_ms)?;
+        if changed.written.is_some() {
+            self.inner.written.notify_one();
+        }
+        Ok(changed)
     }
+}
+
+/// Asked for, or nobody is there to read a refusal and the file does not forbid it.
+fn may_stand_in(file: &ConfigFile, policy: StartPolicy) -> bool {
+    let allowed = file.parsed.pointer("/gateway/onInvalidConfig") != Some(&json!("fail"));
+    policy.use_last_good || ((policy.service || policy.restarted) && allowed)
 }
 
 fn stand_in(
@@ -243,8 +411,7 @@ fn stand_in(
 ) -> Result<ConfigSnapshot, StartError> {
     let store = Store::new(paths.config_store_dir());
     let refused = invalid_message(&paths.config_file, issues);
-    let may_fall_back = file.parsed.pointer("/gateway/onInvalidConfig") != Some(&json!("fail"));
-    if policy.use_last_good || (policy.service && may_fall_back) {
+    if may_stand_in(file, policy) {
         return store
             .load(&paths.config_file, env)
             .map_err(|why| StartError { message: format!("{refused}\n{why}") });

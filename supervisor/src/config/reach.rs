@@ -54,54 +54,64 @@ const TABLE: &[(&str, Reach, bool)] = &[
     ("$schema", Reach::None, true),
     ("meta", Reach::None, true),
     ("wizard", Reach::None, true),
-    ("compat", Hot, true),
-    ("env", Restart, true),
+    ("compat", Reach::None, true),
+    // What a variable reaches shows in the values that name it, and in the workers that have it.
+    ("env", Hot, true),
     ("env.shellEnv", Restart, false),
     ("oauth", Hot, false),
     ("agents.defaults", Agent, false),
-    ("agents.defaults.bootstrapMaxChars", Agent, true),
-    ("agents.defaults.bootstrapTotalMaxChars", Agent, true),
+    ("agents.defaults.bootstrapMaxChars", Hot, true),
+    ("agents.defaults.bootstrapTotalMaxChars", Hot, true),
+    ("agents.defaults.isolation", Agent, true),
     ("agents.defaults.maxConcurrent", Hot, true),
-    ("agents.defaults.model", Agent, true),
-    ("agents.defaults.models", Agent, true),
-    ("agents.defaults.repoRoot", Agent, true),
-    ("agents.defaults.retry", Agent, true),
+    ("agents.defaults.model", Hot, true),
+    ("agents.defaults.models", Hot, true),
+    ("agents.defaults.repoRoot", Hot, true),
+    ("agents.defaults.retry", Hot, true),
     ("agents.defaults.skipBootstrap", Agent, true),
-    ("agents.defaults.thinkingDefault", Agent, true),
-    ("agents.defaults.timeFormat", Agent, true),
+    ("agents.defaults.thinkingDefault", Hot, true),
+    ("agents.defaults.timeFormat", Hot, true),
     ("agents.defaults.timeoutSeconds", Hot, true),
-    ("agents.defaults.userTimezone", Agent, true),
+    ("agents.defaults.userTimezone", Hot, true),
     ("agents.defaults.workspace", Agent, true),
     ("agents.defaults.heartbeat", Hot, false),
     ("agents.list", Agent, true),
+    ("agents.list.*", Agent, true),
+    ("agents.list.*.default", Hot, true),
+    ("agents.list.*.groupChat", Hot, true),
     ("agents.list.*.heartbeat", Hot, false),
+    ("agents.list.*.identity", Hot, true),
+    ("agents.list.*.model", Hot, true),
+    ("agents.list.*.name", Hot, true),
+    ("agents.list.*.skills", Hot, true),
+    ("agents.list.*.tools", Hot, true),
     ("agents.list.*.sandbox", Agent, false),
     ("agents.list.*.subagents", Agent, false),
     ("agents.list.*.memorySearch", Agent, false),
     ("agents.list.*.humanDelay", Agent, false),
     ("agents.entries", Agent, true),
-    ("models", Agent, false),
-    ("models.mode", Agent, true),
-    ("models.providers", Agent, true),
-    ("tools", Agent, false),
-    ("tools.allow", Agent, true),
-    ("tools.alsoAllow", Agent, true),
-    ("tools.byProvider", Agent, true),
-    ("tools.deny", Agent, true),
-    ("tools.exec", Agent, false),
-    ("tools.exec.applyPatch", Agent, true),
-    ("tools.exec.ask", Agent, true),
-    ("tools.exec.backgroundMs", Agent, true),
-    ("tools.exec.cleanupMs", Agent, true),
-    ("tools.exec.notifyOnExit", Agent, true),
-    ("tools.exec.notifyOnExitEmptySuccess", Agent, true),
-    ("tools.exec.pathPrepend", Agent, true),
-    ("tools.exec.security", Agent, true),
-    ("tools.exec.timeoutSec", Agent, true),
-    ("tools.fs", Agent, true),
-    ("tools.profile", Agent, true),
-    ("skills", Agent, false),
-    ("skills.entries", Agent, true),
+    ("models", Hot, false),
+    ("models.mode", Hot, true),
+    ("models.providers", Hot, true),
+    ("tools", Hot, false),
+    ("tools.allow", Hot, true),
+    ("tools.alsoAllow", Hot, true),
+    ("tools.byProvider", Hot, true),
+    ("tools.deny", Hot, true),
+    ("tools.exec", Hot, false),
+    ("tools.exec.applyPatch", Hot, true),
+    ("tools.exec.ask", Hot, true),
+    ("tools.exec.backgroundMs", Hot, true),
+    ("tools.exec.cleanupMs", Hot, true),
+    ("tools.exec.notifyOnExit", Hot, true),
+    ("tools.exec.notifyOnExitEmptySuccess", Hot, true),
+    ("tools.exec.pathPrepend", Hot, true),
+    ("tools.exec.security", Hot, true),
+    ("tools.exec.timeoutSec", Hot, true),
+    ("tools.fs", Hot, true),
+    ("tools.profile", Hot, true),
+    ("skills", Hot, false),
+    ("skills.entries", Hot, true),
     ("session", Hot, true),
     ("session.agentToAgent", Hot, false),
     ("session.maintenance", Hot, false),
@@ -120,11 +130,38 @@ const TABLE: &[(&str, Reach, bool)] = &[
     ("channels", Channel, false),
     ("channels.defaults", Hot, true),
     ("channels.telegram", Channel, true),
+    // Who may talk and how much of a group is remembered is read here for each message.
+    ("channels.telegram.allowFrom", Hot, true),
+    ("channels.telegram.configWrites", Hot, true),
+    ("channels.telegram.dmHistoryLimit", Hot, true),
+    ("channels.telegram.dmPolicy", Hot, true),
+    ("channels.telegram.groupAllowFrom", Hot, true),
+    ("channels.telegram.groupPolicy", Hot, true),
+    ("channels.telegram.groups", Hot, true),
+    ("channels.telegram.historyLimit", Hot, true),
+    ("channels.telegram.name", Hot, true),
+    ("channels.telegram.onUnknown", Hot, true),
+    ("channels.telegram.responsePrefix", Hot, true),
+    ("channels.telegram.streaming", Hot, true),
+    ("channels.telegram.accounts.*.allowFrom", Hot, true),
+    ("channels.telegram.accounts.*.configWrites", Hot, true),
+    ("channels.telegram.accounts.*.dmHistoryLimit", Hot, true),
+    ("channels.telegram.accounts.*.dmPolicy", Hot, true),
+    ("channels.telegram.accounts.*.groupAllowFrom", Hot, true),
+    ("channels.telegram.accounts.*.groupPolicy", Hot, true),
+    ("channels.telegram.accounts.*.groups", Hot, true),
+    ("channels.telegram.accounts.*.historyLimit", Hot, true),
+    ("channels.telegram.accounts.*.name", Hot, true),
+    ("channels.telegram.accounts.*.onUnknown", Hot, true),
+    ("channels.telegram.accounts.*.responsePrefix", Hot, true),
+    ("channels.telegram.accounts.*.streaming", Hot, true),
     ("hooks", Hot, false),
     ("cron", Hot, false),
     ("browser", Hot, false),
     ("web", Hot, false),
-    ("logging", Hot, true),
+    ("logging", Restart, true),
+    ("logging.consoleLevel", Hot, true),
+    ("logging.level", Hot, true),
     ("ui", Reach::None, false),
     ("talk", Reach::None, false),
     ("audio", Reach::None, false),
@@ -132,25 +169,26 @@ const TABLE: &[(&str, Reach, bool)] = &[
     ("gateway", Restart, false),
     ("gateway.allowRealIpFallback", Hot, true),
     ("gateway.auth.allowTailscale", Hot, false),
-    ("gateway.auth.mode", Restart, true),
+    ("gateway.auth.mode", Hot, true),
     ("gateway.auth.password", Hot, true),
     ("gateway.auth.rateLimit", Hot, true),
     ("gateway.auth.token", Hot, true),
     ("gateway.auth.trustedProxy", Hot, true),
     ("gateway.bind", Rebind, true),
     ("gateway.channelHealthCheckMinutes", Hot, false),
-    ("gateway.controlUi.allowInsecureAuth", Restart, true),
-    ("gateway.controlUi.allowedOrigins", Restart, true),
-    ("gateway.controlUi.basePath", Restart, true),
-    ("gateway.controlUi.dangerouslyAllowHostHeaderOriginFallback", Restart, true),
-    ("gateway.controlUi.dangerouslyDisableDeviceAuth", Restart, true),
-    ("gateway.controlUi.enabled", Restart, true),
-    ("gateway.controlUi.root", Restart, true),
+    ("gateway.controlUi.allowInsecureAuth", Hot, true),
+    ("gateway.controlUi.allowedOrigins", Hot, true),
+    ("gateway.controlUi.basePath", Hot, true),
+    ("gateway.controlUi.dangerouslyAllowHostHeaderOriginFallback", Hot, true),
+    ("gateway.controlUi.dangerouslyDisableDeviceAuth", Hot, true),
+    ("gateway.controlUi.enabled", Hot, true),
+    ("gateway.controlUi.root", Hot, true),
     ("gateway.customBindHost", Rebind, true),
     ("gateway.http.endpoints.chatCompletions.enabled", Hot, true),
     ("gateway.http.endpoints.responses", Hot, false),
     ("gateway.http.securityHeaders", Hot, true),
     ("gateway.limits", Restart, true),
+    ("gateway.limits.maxRuns", Hot, true),
     ("gateway.mode", Restart, true),
     ("gateway.nodes.pairing.autoApproveLocal", Hot, true),
     ("gateway.onInvalidConfig", Reach::None, true),
@@ -160,15 +198,25 @@ const TABLE: &[(&str, Reach, bool)] = &[
     ("gateway.remote.token", Reach::None, true),
     ("gateway.remote.url", Reach::None, true),
     ("gateway.remote", Reach::None, false),
+    ("gateway.restart.keepSockets", Hot, true),
     ("gateway.tailscale.mode", Restart, true),
     ("gateway.tailscale.resetOnExit", Restart, true),
     ("gateway.tls.enabled", Restart, true),
     ("gateway.trustedProxies", Hot, true),
 ];
 
+/// `agents.entries.<id>` holds what an item of `agents.list` holds.
+fn parts_of(path: &str) -> Vec<&str> {
+    let mut parts: Vec<&str> = path.split('.').collect();
+    if let ["agents", second @ "entries", _, ..] = parts.as_mut_slice() {
+        *second = "list";
+    }
+    parts
+}
+
 /// The row of a dotted path.
 fn row(path: &str) -> Option<&'static (&'static str, Reach, bool)> {
-    let parts: Vec<&str> = path.split('.').collect();
+    let parts = parts_of(path);
     let matches = |prefix: &str| {
         let wanted: Vec<&str> = prefix.split('.').collect();
         wanted.len() <= parts.len()
@@ -194,12 +242,31 @@ pub fn is_built(path: &str) -> bool {
 
 /// Whether a longer row may say something else about keys below this path.
 fn is_split(path: &str) -> bool {
-    let depth = path.split('.').count();
+    let at = parts_of(path);
     TABLE.iter().any(|(prefix, _, _)| {
         let parts: Vec<&str> = prefix.split('.').collect();
-        parts.len() > depth
-            && parts.iter().zip(path.split('.')).all(|(want, part)| *want == "*" || *want == part)
+        parts.len() > at.len() && parts.iter().zip(&at).all(|(want, part)| *want == "*" || want == part)
     })
+}
+
+/// The part of a value at `path` whose change needs exactly this.
+#[must_use]
+pub fn part(value: &Value, path: &str, wanted: Reach) -> Value {
+    let below = |key: &str| format!("{path}.{key}");
+    if !is_split(path) {
+        return if reach(path) == wanted { value.clone() } else { Value::Null };
+    }
+    match value {
+        Value::Object(map) => {
+            let kept = map.iter().map(|(key, value)| (key.clone(), part(value, &below(key), wanted)));
+            Value::Object(kept.filter(|(_, value)| !value.is_null()).collect())
+        }
+        Value::Array(items) => {
+            Value::Array(items.iter().map(|item| part(item, &below("*"), wanted)).collect())
+        }
+        other if reach(path) == wanted => other.clone(),
+        _ => Value::Null,
+    }
 }
 
 /// The configured keys that nothing reads yet, each as the topmost path of which that is true.
@@ -267,7 +334,9 @@ mod tests {
         assert_eq!(reach("gateway.terminal.enabled"), Restart);
         assert_eq!(reach("agents.defaults.heartbeat.every"), Hot);
         assert_eq!(reach("agents.list.0.heartbeat.every"), Hot);
-        assert_eq!(reach("agents.list.0.model"), Agent);
+        assert_eq!(reach("agents.list.0.model"), Hot);
+        assert_eq!(reach("agents.entries.ops.workspace"), Agent);
+        assert_eq!(reach("agents.entries.ops"), Agent);
         assert_eq!(reach("discovery.mdns.mode"), Restart);
         assert_eq!(reach("gateway.bind").reload_kind(), "restart");
     }

@@ -2,10 +2,12 @@
 //! One function, no state; an unreadable or invalid file never turns into an empty configuration.
 
 use super::check::{Checked, check};
+use super::duplicates::duplicates;
 use super::environment::Environment;
 use super::include::{FILE_BYTES_MAX, Includes};
 use super::issue::Issue;
 use super::known::shapes_of;
+use super::secret::SecretInput;
 use super::substitute::substitute;
 use super::syntax::{Kind, Node, parse};
 use super::{legacy, reach, validate};
@@ -62,6 +64,59 @@ impl ConfigFile {
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.findings.issues.is_empty()
+    }
+
+    /// Puts an issue at its key, or at the nearest one above it that stands in the file.
+    #[must_use]
+    pub fn placed(&self, issue: Issue) -> Issue {
+        let tree = self.source.raw.as_deref().and_then(|raw| parse(raw).ok());
+        match tree {
+            Some(tree) if issue.line == 0 => {
+                let at = tree.position(&issue.path);
+                issue.at(at, &self.source.files)
+            }
+            _ => issue,
+        }
+    }
+
+    /// Secrets that are named and cannot be had.
+    #[must_use]
+    pub fn missing_secrets(&self) -> Vec<Issue> {
+        let mut found = Vec::new();
+        super::sensitive::each(&self.resolved, &mut |path, value| {
+            let missing = match SecretInput::from_value(value) {
+                Some(SecretInput::Text(text)) => super::substitute::is_reference(text.trim()).then(|| text),
+                Some(input @ SecretInput::Reference(_)) if input.resolve(&self.env).is_none() => {
+                    Some(format!("{input:?}"))
+                }
+                _ => None,
+            };
+            if let Some(named) = missing {
+                let issue = Issue::new(path, format!("the secret {named} cannot be had"));
+                found.push(self.placed(
+                    issue.hint("set the variable in the gateway's environment, or give another reference"),
+                ));
+            }
+        });
+        found
+    }
+
+    /// Names the content, included files and variables too.
+    #[must_use]
+    pub fn print(&self) -> String {
+        match self.source.files.len() {
+            // It could not be read: what is there instead is all that can be told of it.
+            0 => self.findings.issues.iter().map(ToString::to_string).collect(),
+            1 => self.source.hash.clone(),
+            _ => sha256_hex(format!("{}\n{}", self.source.hash, self.resolved).as_bytes()),
+        }
+    }
+
+    /// The same bytes, and the same values where files are included.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.source.hash == other.source.hash
+            && (self.source.files.len() < 2 || self.resolved == other.resolved)
     }
 
     /// With the defaults that the original fills in at load.
@@ -183,6 +238,7 @@ pub fn judge(path: &Path, text: &str, env: &Environment) -> ConfigFile {
             .push(Issue::new("", "expected object at the root of the file").at(tree.at, &out.source.files));
         return out;
     }
+    out.findings.warnings.extend(duplicates(&tree, &out.source.files));
     let mut includes = Includes::new(path);
     match includes.expand(tree, &[path.to_path_buf()]) {
         Ok(tree) => {

@@ -81,6 +81,12 @@ impl RestartSchedule {
         }
     }
 
+    /// The restart that had begun did not happen: the next one need not wait.
+    pub fn failed(&mut self) {
+        self.in_flight = false;
+        self.last_emit_ms = None;
+    }
+
     /// The timer fired and the restart begins.
     pub fn emitted(&mut self, now_ms: i64) {
         self.last_emit_ms = Some(now_ms);

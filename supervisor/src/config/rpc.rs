@@ -4,9 +4,12 @@
 //! Not here: who may call (scopes), how often ([`super::write_limit`]), and the restart itself: a write says that one
 //! is needed, the caller asks for it and puts the `restart` object into the answer. These functions block on the disk.
 
+mod plan;
+
 use super::handle::{Allow, ChangeError, Changed, ConfigHandle, NewText};
 use super::issue::Issue;
 use super::patch::{merge_patch, summary};
+use super::plan::{ConfigPlan, Decision};
 use super::reach::{Reach, reach};
 use super::read::ConfigFile;
 use super::redact::{SentinelError, redact, redact_text, restore, restore_text};
@@ -15,7 +18,10 @@ use super::schema;
 use super::syntax::{Kind, Node, SyntaxError, parse};
 use super::write::put_private;
 use super::write_limit::{Limited, Writer};
+use super::gateway::ReloadMode;
+use super::{ConfigSnapshot, ConfigSource};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// A refusal as the wire carries it.
@@ -293,7 +299,16 @@ fn with_restart(
     (writer, now_ms): (&Writer, i64),
 ) -> ConfigReply {
     let mut reply = reply(changed, method, writer);
-    let needed = changed.paths.iter().any(|path| reach(path) != Reach::None);
+    let plan = planned(handle, &changed.file);
+    let needed = match &plan {
+        Some((plan, mode)) => {
+            reply.payload["plan"] = plan.to_value(*mode);
+            // Without a restart these would not take effect, and who applies a configuration wants it to.
+            matches!(plan.decide(*mode), Decision::Restart | Decision::ApplyHot | Decision::Wait)
+        }
+        None => changed.paths.iter().any(|path| reach(path) != Reach::None),
+    };
+    let needed = needed && changed.written.is_some();
     let mut sentinel = sentinel(handle, method, params, needed, now_ms);
     if writer.protocol >= 4 {
         reply.payload["changedPaths"] = json!(changed.paths);
@@ -303,10 +318,18 @@ fn with_restart(
     reply.payload["restart"] = Value::Null;
     reply.payload["sentinel"] = sentinel;
     if needed {
+        handle.restart_planned(&changed.file);
         let delay_ms = params.get("restartDelayMs").and_then(Value::as_i64);
         reply.restart = Some(RestartRequest { delay_ms, reason: method.to_owned() });
     }
     reply
+}
+
+/// What a file does to the gateway that runs, and the mode that it asks for.
+fn planned(handle: &ConfigHandle, file: &Arc<ConfigFile>) -> Option<(ConfigPlan, ReloadMode)> {
+    let after = ConfigSnapshot::new(Arc::clone(file), ConfigSource::File).ok()?;
+    let mode = after.gateway.reload.mode;
+    Some((ConfigPlan::of(&handle.current(), &after, handle.paths()), mode))
 }
 
 fn sentinel(handle: &ConfigHandle, method: &str, params: &Value, needed: bool, now_ms: i64) -> Value {
@@ -333,6 +356,8 @@ fn sentinel(handle: &ConfigHandle, method: &str, params: &Value, needed: bool, n
             .is_ok();
     json!({"path": path, "persisted": persisted, "payload": payload})
 }
+
+pub use plan::plan;
 
 #[cfg(test)]
 mod tests;

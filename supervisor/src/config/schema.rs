@@ -2,6 +2,7 @@
 //! descriptions of the sections that are typed here and the parts that workers give of theirs.
 
 use super::gateway::GatewayFile;
+use super::isolation::IsolationFile;
 use super::known::{Shape, shapes};
 use super::logging::LoggingFile;
 use super::reach::{is_built, reach};
@@ -11,9 +12,20 @@ use serde_json::{Map, Value, json};
 /// `$schema` of the document.
 const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
 /// Sections in the order in which forms show them.
-const SECTION_ORDER: [&str; 12] = [
-    "gateway", "agents", "models", "channels", "session", "messages", "tools", "commands", "bindings",
-    "hooks", "cron", "logging",
+const SECTION_ORDER: [&str; 13] = [
+    "gateway",
+    "agents",
+    "models",
+    "channels",
+    "session",
+    "messages",
+    "tools",
+    "commands",
+    "bindings",
+    "isolation",
+    "hooks",
+    "cron",
+    "logging",
 ];
 
 /// `{schema, uiHints, version, generatedAt}`.
@@ -32,7 +44,12 @@ pub fn document(parts: &[(String, Value)], generated_at: &str) -> Value {
 /// Keys, types and classes of all known keys, with every part laid over its place.
 fn full(parts: &[(String, Value)]) -> Value {
     let mut schema = of_shape(&shapes(), "");
-    for (section, part) in [("gateway", typed::<GatewayFile>()), ("logging", typed::<LoggingFile>())] {
+    let typed_here = [
+        ("gateway", typed::<GatewayFile>()),
+        ("isolation", typed::<IsolationFile>()),
+        ("logging", typed::<LoggingFile>()),
+    ];
+    for (section, part) in typed_here {
         overlay_at(&mut schema, section, &part);
     }
     for (path, part) in parts {

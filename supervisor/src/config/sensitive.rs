@@ -1,5 +1,7 @@
 //! Which paths hold secrets, by name: what is never shown, logged, or handed to a worker that does not need it.
 
+use serde_json::Value;
+
 /// Key names that hold a secret, compared in lower case.
 const ENDINGS: [&str; 9] = [
     "token",
@@ -47,6 +49,31 @@ pub fn is_sensitive(path: &str) -> bool {
         ["env", "vars", _] | ["skills", "entries", _, "env", _] | ["models", "providers", _, "headers", _]
     ) || matches!(parts.as_slice(), ["env", key] if *key != "vars" && *key != "shellEnv")
         || is_server_setting(&parts)
+}
+
+/// Visits every value that is a secret and that something reads.
+pub fn each(config: &Value, visit: &mut dyn FnMut(&str, &Value)) {
+    walk(config, "", visit);
+}
+
+fn walk(value: &Value, path: &str, visit: &mut dyn FnMut(&str, &Value)) {
+    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    if !path.is_empty() && is_sensitive(path) {
+        if super::is_built(path) && super::reach(path) != super::Reach::None {
+            visit(path, value);
+        }
+        return;
+    }
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| walk(value, &below(key), visit)),
+        Value::Array(items) => {
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(index, value)| walk(value, &below(&index.to_string()), visit));
+        }
+        _ => {}
+    }
 }
 
 /// Variables and headers of servers that we start or call for others.

@@ -71,14 +71,25 @@ impl Store {
         put_private(&self.checked_path(), key)
     }
 
-    /// Keeps a configuration that a start has proved. A text with hidden values in it is never kept. Included files
-    /// are folded in, so that the copy needs none of them.
+    /// What is kept of a file: included files are folded in, so that the copy needs none of them.
+    fn text_of(file: &ConfigFile) -> Option<String> {
+        let raw = file.source.raw.as_deref().filter(|_| file.is_valid())?;
+        Some(if file.source.files.len() > 1 { edit::printed(&file.expanded) } else { raw.to_owned() })
+    }
+
+    /// Whether this file is the last good one.
+    #[must_use]
+    pub fn is_last_good(&self, file: &ConfigFile) -> bool {
+        let print = Self::text_of(file).map(|text| sha256_hex(text.as_bytes()));
+        print.is_some() && self.meta().map(|meta| meta.sha256) == print
+    }
+
+    /// Keeps a configuration that has proved itself. A text with hidden values in it is never kept.
     ///
     /// # Errors
     /// The disk's refusal.
     pub fn promote(&self, file: &ConfigFile, by: &str, now_ms: i64) -> io::Result<bool> {
-        let Some(raw) = file.source.raw.as_deref().filter(|_| file.is_valid()) else { return Ok(false) };
-        let text = if file.source.files.len() > 1 { edit::printed(&file.expanded) } else { raw.to_owned() };
+        let Some(text) = Self::text_of(file) else { return Ok(false) };
         if text.contains(SENTINEL) {
             return Ok(false);
         }

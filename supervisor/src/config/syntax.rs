@@ -104,6 +104,23 @@ impl Node {
         self.members().iter().rev().find(|member| member.key == key)
     }
 
+    /// Where the deepest existing part of a dotted path stands: the key of a member, the value of a list's item.
+    #[must_use]
+    pub fn position(&self, path: &str) -> Position {
+        let (mut node, mut at) = (self, self.at);
+        for part in path.split('.') {
+            if let Some(member) = node.member(part) {
+                (node, at) = (&member.value, member.at);
+            } else if let Kind::List(items) = &node.kind {
+                let Some(item) = part.parse::<usize>().ok().and_then(|index| items.get(index)) else { break };
+                (node, at) = (item, item.at);
+            } else {
+                break;
+            }
+        }
+        at
+    }
+
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
         self.member(key).map(|member| &member.value)

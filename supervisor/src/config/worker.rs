@@ -136,7 +136,9 @@ fn allowed_providers(config: &Value, agent: &str) -> Option<BTreeSet<String>> {
     Some(references.into_iter().map(provider).collect())
 }
 
-fn own_entry<'a>(config: &'a Value, agent: &str) -> Option<&'a Value> {
+/// The block of an agent, listed or keyed.
+#[must_use]
+pub fn own_entry<'a>(config: &'a Value, agent: &str) -> Option<&'a Value> {
     let list = config.pointer("/agents/list").and_then(Value::as_array);
     let listed = list.into_iter().flatten().find(|entry| {
         entry.get("id").and_then(Value::as_str).is_some_and(|id| normalize_agent_id(id) == agent)

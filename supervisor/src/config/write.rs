@@ -108,6 +108,7 @@ fn replace(request: &WriteRequest<'_>, target: &Path) -> io::Result<bool> {
     let id = uuid::Uuid::new_v4();
     let temporary = suffixed(target, &format!(".{}.{id}.tmp", std::process::id()));
     put_new(&temporary, request.after)?;
+    proto::runtime::failpoint::hit("sv.cfg.tmp_written");
     let done = rotate_backups(target).and_then(|()| fs::rename(&temporary, target));
     let renamed = match done {
         Ok(()) => true,
@@ -118,6 +119,7 @@ fn replace(request: &WriteRequest<'_>, target: &Path) -> io::Result<bool> {
             false
         }
     };
+    proto::runtime::failpoint::hit("sv.cfg.renamed");
     sync_dir(target)?;
     Ok(renamed)
 }

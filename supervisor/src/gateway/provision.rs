@@ -1,16 +1,18 @@
 //! The wanted set of workers, from the configuration: one per agent, one per active channel account.
 
 use crate::config::worker_check::WorkerPrograms;
-use crate::config::{ConfigHandle, ConfigSnapshot, worker_config};
+use crate::config::isolation::Settings;
+use crate::config::plan::{Prints, print, worker_ids, workspace};
+use crate::config::{ConfigHandle, ConfigSnapshot, own_entry, worker_config};
 use crate::journal::{Journal, JournalHandle};
-use crate::worker::{Binary, BinaryError, IDLE_STOP_SECONDS, OnChange, Provision, WorkerSpec, worker_env};
-use proto::wire::handshake::{Isolation, WorkerConfig, WorkerId, WorkerPaths};
+use crate::paths::Paths;
+use crate::worker::sandbox::{self, Place};
+use crate::worker::{Binary, BinaryError, IDLE_STOP_SECONDS, Provision, WorkerSpec, worker_env};
+use proto::wire::handshake::{WorkerConfig, WorkerId, WorkerPaths};
+use proto::wire::isolation::Policy;
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// Channels for which an adapter exists.
-const BUILT_CHANNELS: [&str; 1] = ["telegram"];
 /// Positions that a network's adapter keeps.
 const CURSOR_SCOPES: [&str; 2] = ["updates", ""];
 
@@ -37,21 +39,31 @@ impl Provisioner {
         WorkerPrograms::new(vec![self.agent.clone(), self.channel.clone()])
     }
 
+    /// What one worker would be given with a configuration that does not run yet.
+    ///
+    /// # Errors
+    /// The journal does not answer.
+    pub async fn provide(&self, snapshot: &ConfigSnapshot, worker: &WorkerId) -> Result<Provision, String> {
+        provide(&self.config, snapshot, &self.journal, worker).await
+    }
+
+    pub fn agent(&self) -> Arc<Binary> {
+        self.agent.clone()
+    }
+
+    pub fn channel(&self) -> Arc<Binary> {
+        self.channel.clone()
+    }
+
     /// Every worker that the running configuration wants.
     pub fn specs(&self) -> Vec<WorkerSpec> {
         let config = self.config.current();
-        let default = config.view.agents.default_id().to_owned();
-        let agents = config.view.agents.list.iter().map(|agent| {
-            let id = WorkerId::agent(&agent.id);
-            self.spec(&config, id, self.agent.clone(), agent.id == default)
-        });
-        let accounts =
-            config.view.channels.iter().filter(|(name, _)| BUILT_CHANNELS.contains(&name.as_str()));
-        let channels = accounts.flat_map(|(name, channel)| {
-            channel.active().map(|(account, _)| WorkerId::channel(name, account)).collect::<Vec<_>>()
-        });
-        let channels = channels.map(|id| self.spec(&config, id, self.channel.clone(), true));
-        agents.chain(channels).collect()
+        let default = config.view.agents.default_id();
+        let spec = |id: WorkerId| match id.agent_id().map(|agent| agent == default) {
+            Some(is_default) => self.spec(&config, id, self.agent.clone(), is_default),
+            None => self.spec(&config, id, self.channel.clone(), true),
+        };
+        worker_ids(&config).into_iter().map(spec).collect()
     }
 
     fn spec(
@@ -61,12 +73,14 @@ impl Provisioner {
         binary: Arc<Binary>,
         keep_warm: bool,
     ) -> WorkerSpec {
-        let (config_json, secrets) = worker_config(config, &id);
-        let mut hasher = DefaultHasher::new();
-        config_json.hash(&mut hasher);
-        secrets.0.hash(&mut hasher);
+        let prints = Prints::of(config, self.config.paths(), &id);
+        let policy = policy(config, self.config.paths(), &id);
+        // Rules are put in force at the start of a process and never loosened: other rules are another process.
+        let fingerprint = prints.process ^ print(&format!("{policy:?} {:?}", Settings::of(&config.config)));
         let env: BTreeMap<String, String> =
             config.env().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let mut env_of_worker = worker_env(&env);
+        env_of_worker.insert("TMPDIR".to_owned(), policy.temp.clone());
         let (handle, journal, worker) = (self.config.clone(), self.journal.clone(), id.clone());
         WorkerSpec {
             id,
@@ -74,31 +88,49 @@ impl Provisioner {
             args: Vec::new(),
             provide: Arc::new(move || {
                 let (handle, journal, worker) = (handle.clone(), journal.clone(), worker.clone());
-                Box::pin(async move { provide(&handle, &journal, &worker).await })
+                Box::pin(async move { provide(&handle, &handle.current(), &journal, &worker).await })
             }),
             keep_warm,
             idle_stop_ms: (!keep_warm).then_some(IDLE_STOP_SECONDS * 1000),
-            isolation: Isolation::BestEffort,
+            isolation: Settings::of(&config.config).mode,
+            policy: Some(policy),
             log_level: config.logging.level.name().to_owned(),
-            env: worker_env(&env),
+            env: env_of_worker,
             failpoints: config.env().get("OPENCLAW_FAILPOINTS").unwrap_or_default().to_owned(),
-            fingerprint: hasher.finish(),
-            on_change: OnChange::Restart,
+            fingerprint,
+            told: prints.told,
         }
     }
 }
 
+/// What one worker may reach.
+fn policy(config: &ConfigSnapshot, paths: &Paths, id: &WorkerId) -> Policy {
+    let (section, _) = worker_config(config, id);
+    let section = serde_json::from_str(&section).unwrap_or_default();
+    let agent = id.agent_id();
+    let workspace = agent.map(|agent| workspace(config, paths, agent));
+    let place = Place {
+        worker: id,
+        home: &paths.home,
+        state_dir: &paths.state_dir,
+        config_file: &paths.config_file,
+        workspace: workspace.as_deref(),
+        env: config.env(),
+    };
+    let own = agent.and_then(|agent| own_entry(&config.config, agent));
+    sandbox::policy(&place, &config.config, &section, own)
+}
+
 async fn provide(
     config: &ConfigHandle,
+    snapshot: &ConfigSnapshot,
     journal: &JournalHandle,
     worker: &WorkerId,
 ) -> Result<Provision, String> {
-    let snapshot = config.current();
     let paths = config.paths();
-    let (config_json, secrets) = worker_config(&snapshot, worker);
+    let (config_json, secrets) = worker_config(snapshot, worker);
     let workspace = worker.agent_id().map(|agent| {
-        let state = paths.state_dir.display().to_string();
-        paths.expand(&snapshot.view.agents.workspace_of(agent, &state)).display().to_string()
+        workspace(snapshot, paths, agent).display().to_string()
     });
     let mut cursors = BTreeMap::new();
     if let Some(account) = worker.0.strip_prefix("channel:") {
@@ -110,7 +142,8 @@ async fn provide(
         }
     }
     let own = config.base_env().iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let tool_env = proto::wire::tool_env::scrub(own, &BTreeMap::new());
+    let mut tool_env = proto::wire::tool_env::scrub(own, &BTreeMap::new());
+    tool_env.insert("TMPDIR".to_owned(), sandbox::temp_dir(&paths.state_dir, worker).display().to_string());
     Ok(Provision {
         config: WorkerConfig {
             config_json,

@@ -42,6 +42,16 @@ pub async fn schema_lookup(gw: &Handles, _caller: &Caller, params: Value) -> Ans
     found.map(Reply::from).map_err(refusal)
 }
 
+/// `config.plan {raw?, patch?}`: what a change would do, without doing it.
+///
+/// # Errors
+/// Wrong parameters.
+pub async fn plan(gw: &Handles, caller: &Caller, params: Value) -> Answer {
+    let (config, protocol) = (gw.config.clone(), caller.protocol);
+    let planned = blocking(move || owner::plan(&config, &params, protocol)).await?;
+    planned.map(Reply::from).map_err(refusal)
+}
+
 /// `config.set {raw, baseHash}`: a new text, without a restart. Not limited: it is how a form saves.
 ///
 /// # Errors

@@ -17,8 +17,8 @@ fn start(paths: &Paths, policy: StartPolicy) -> Result<ConfigHandle, String> {
     ConfigHandle::start(paths.clone(), Environment::default(), policy).map_err(|error| error.message)
 }
 
-const FOREGROUND: StartPolicy = StartPolicy { service: false, use_last_good: false };
-const SERVICE: StartPolicy = StartPolicy { service: true, use_last_good: false };
+const FOREGROUND: StartPolicy = StartPolicy { service: false, use_last_good: false, restarted: false };
+const SERVICE: StartPolicy = StartPolicy { service: true, ..FOREGROUND };
 
 #[test]
 fn an_invalid_file_stops_a_person_and_not_a_service() {
