@@ -7,15 +7,21 @@ mod channels;
 mod client;
 mod completion;
 mod config;
+mod dashboard;
 mod dead_letters;
+mod devices;
 mod doctor;
 mod gateway;
 mod health;
 mod invocation;
 mod logs;
 mod models;
+mod node_name;
+mod operator;
+mod outbox;
 mod output;
 mod pairing;
+mod service;
 mod sessions;
 mod status;
 mod stop;
@@ -38,6 +44,9 @@ pub struct Cli {
     /// Print the version
     #[arg(short = 'V', short_alias = 'v', long = "version")]
     version: bool,
+    /// Say whether this executable could go on in place of the running one
+    #[arg(long, hide = true)]
+    preflight: bool,
 }
 
 /// Flags that stand before the command.
@@ -75,6 +84,10 @@ enum Command {
     Channels(channels::Args),
     /// List and approve senders who asked to be let in
     Pairing(pairing::Args),
+    /// List and approve browsers and command lines that asked to be let in
+    Devices(devices::Args),
+    /// Print the page's address with its token, and open it
+    Dashboard(dashboard::Args),
     /// Read and change the configuration file
     Config(config::Args),
     /// Print the gateway's log
@@ -83,10 +96,15 @@ enum Command {
     Models(models::Args),
     /// Show and steer the worker processes
     Workers(workers::Args),
+    /// Show replies on their way, send one now or give one up
+    Outbox(outbox::Args),
     /// Show messages that could not be delivered or answered
     DeadLetters(dead_letters::Args),
     /// Check this installation and repair what can be repaired
     Doctor(doctor::Args),
+    /// Run the gateway as a service of systemd
+    #[command(visible_alias = "daemon")]
+    Service(service::Args),
     /// Stop the running gateway
     Stop(stop::StopArgs),
     /// Restart the running gateway in place
@@ -95,7 +113,22 @@ enum Command {
     Completion(completion::Args),
 }
 
+/// The answer to the gateway that would give way to this executable.
+fn preflight(invocation: &Invocation) -> Result<u8, Failure> {
+    let use_last_good = std::env::args().any(|argument| argument == "--use-last-good");
+    let answer = crate::upgrade::preflight::serve(&invocation.paths, invocation.env.clone(), use_last_good);
+    let code = if answer.ok { crate::exit_code::OK } else { crate::exit_code::FAILURE };
+    output::line(&serde_json::to_string(&answer).unwrap_or_default())?;
+    Ok(code)
+}
+
 impl Cli {
+    /// Reads this process's arguments; prints what is wrong with them, or the help, and exits.
+    pub fn of_process() -> Result<Self, Failure> {
+        let words = node_name::arguments(std::env::args_os().collect());
+        words.map(Self::parse_from).map_err(|why| Failure::with_code(why, crate::exit_code::USAGE))
+    }
+
     /// Runs the command; the error is printed by `main`.
     pub fn run(self) -> Result<u8, Failure> {
         if self.version {
@@ -103,6 +136,9 @@ impl Cli {
             return Ok(crate::exit_code::OK);
         }
         let invocation = Invocation::new(self.global)?;
+        if self.preflight {
+            return preflight(&invocation);
+        }
         let Some(command) = self.command else {
             Self::command().print_help().map_err(Failure::output)?;
             return Ok(crate::exit_code::OK);
@@ -116,12 +152,16 @@ impl Cli {
             Command::Sessions(args) => args.run(&invocation),
             Command::Channels(args) => args.run(&invocation),
             Command::Pairing(args) => args.run(&invocation),
+            Command::Devices(args) => args.run(&invocation),
+            Command::Dashboard(args) => args.run(&invocation),
             Command::Config(args) => args.run(&invocation),
             Command::Logs(args) => args.run(&invocation),
             Command::Models(args) => args.run(&invocation),
             Command::Workers(args) => args.run(&invocation),
+            Command::Outbox(args) => args.run(&invocation),
             Command::DeadLetters(args) => args.run(&invocation),
             Command::Doctor(args) => args.run(&invocation),
+            Command::Service(args) => args.run(&invocation),
             Command::Stop(args) => args.run(&invocation),
             Command::Restart(args) => args.run(&invocation),
             Command::Completion(args) => args.run(),

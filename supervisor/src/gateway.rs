@@ -4,19 +4,26 @@
 //! ready. Stop is the reverse.
 
 pub mod channel_board;
+mod decide;
+mod fd_store;
 #[cfg(test)]
 pub mod fixture;
 mod housekeeping;
+mod journald;
 mod last_words;
+mod log_event;
 pub mod logging;
 pub mod port_owner;
 mod provision;
 mod pump;
+mod reload;
 pub mod restart;
-mod sd_notify;
+pub mod sd_notify;
 mod sentinel;
 pub mod start;
-mod stop;
+mod status_line;
+pub mod stop;
+mod watchdog;
 
 use crate::config::ConfigHandle;
 use crate::front::shared::Shared;
@@ -26,7 +33,9 @@ use crate::scheduler::Scheduler;
 use crate::worker::Workers;
 use channel_board::ChannelBoard;
 use restart::Restarts;
+pub use stop::RESTARTED_AT_MS;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// What a method handler may use. Cheap to clone; every handle is bounded and never blocks its caller's thread.
 #[derive(Clone)]
@@ -52,7 +61,18 @@ pub struct About {
     pub boot_id: String,
     pub started: std::time::Instant,
     pub started_ms: i64,
-    /// Public address, once bound.
-    pub port: u16,
+    /// The public port; see [`About::port`].
+    pub port_now: AtomicU16,
     pub service: bool,
+}
+
+impl About {
+    /// The public port. It changes when the configuration moves it.
+    pub fn port(&self) -> u16 {
+        self.port_now.load(Ordering::Relaxed)
+    }
+
+    pub fn set_port(&self, port: u16) {
+        self.port_now.store(port, Ordering::Relaxed);
+    }
 }

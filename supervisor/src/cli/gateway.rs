@@ -75,6 +75,12 @@ enum Command {
     Status(status::Args),
     /// Ask the gateway for its health
     Health(health::Args),
+    /// Write the unit of a service, start it now and at every boot
+    Install(super::service::InstallArgs),
+    /// Stop the service and remove its unit
+    Uninstall(super::service::VerbArgs),
+    /// Start the service
+    Start(super::service::VerbArgs),
     /// Stop the running gateway
     Stop(super::stop::StopArgs),
     /// Restart the running gateway in place
@@ -129,6 +135,9 @@ impl Args {
             Some(Command::Call(args)) => args.run(invocation),
             Some(Command::Status(args)) => args.run(invocation),
             Some(Command::Health(args)) => args.run(invocation),
+            Some(Command::Install(args)) => args.run(invocation),
+            Some(Command::Uninstall(args)) => super::service::Verb::Uninstall(args).run(invocation),
+            Some(Command::Start(args)) => super::service::Verb::Start(args).run(invocation),
             Some(Command::Stop(args)) => args.run(invocation),
             Some(Command::Restart(args)) => args.run(invocation),
             Some(Command::UsageCost { days, json }) => usage_cost(invocation, days, json),

@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(long, default_value_t = 10_000, value_name = "ms")]
     timeout: u64,
     /// Exit with 2 when something is degraded
-    #[arg(long)]
+    #[arg(long, visible_alias = "strict")]
     check: bool,
 }
 

@@ -167,6 +167,9 @@ fn show(invocation: &Invocation, picture: &Picture, degraded: &[String]) -> Resu
         &["Worker", "State", "PID", "Memory", "Restarts", "Since"],
         worker_rows(picture),
     ))?;
+    if picture.health.is_some() {
+        output::line(&output::table(&["Worker", "Confined", "Not ruled"], confined_rows(picture)))?;
+    }
     let channels = channel_rows(&picture.channels);
     if !channels.is_empty() {
         output::line(&output::table(&["Channel", "Account", "State", "Detail"], channels))?;
@@ -278,6 +281,16 @@ fn worker_rows(picture: &Picture) -> Vec<Vec<String>> {
         ]);
     }
     shown
+}
+
+/// How far each worker is confined; shown with `--deep`.
+fn confined_rows(picture: &Picture) -> Vec<Vec<String>> {
+    let row = |worker: &Value| {
+        let amiss: Vec<&str> = rows(worker, "/sandbox/amiss").filter_map(Value::as_str).collect();
+        let amiss = if amiss.is_empty() { "-".to_owned() } else { amiss.join("; ") };
+        vec![text(worker, "/id").to_owned(), text(worker, "/sandbox/text").to_owned(), amiss]
+    };
+    rows(&picture.workers, "/workers").map(row).collect()
 }
 
 fn channel_rows(channels: &Value) -> Vec<Vec<String>> {

@@ -5,7 +5,7 @@ use super::invocation::{Failure, Invocation};
 use super::output;
 use crate::exit_code;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,19 @@ pub struct RestartArgs {
     /// Milliseconds before the restart begins
     #[arg(long, default_value_t = 0, value_name = "ms")]
     delay: u64,
+    /// Restart although the configuration file is invalid
+    #[arg(long)]
+    anyway: bool,
+}
+
+/// What is wrong with the file that the next start would read; `None` when it would do.
+pub fn bad_config(client: &mut Client) -> Option<String> {
+    let shown = client.call("config.get", &json!({}), Duration::from_secs(5)).ok()?;
+    let state = output::text(&shown, "/active/state");
+    let errors = shown.pointer("/active/errors").and_then(serde_json::Value::as_array);
+    let errors: Vec<&str> = errors.into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
+    matches!(state, "invalid" | "rolledBack")
+        .then(|| format!("The configuration file does not run ({state}):\n{}", errors.join("\n")))
 }
 
 impl StopArgs {
@@ -36,11 +49,21 @@ impl StopArgs {
             Ok(client) => client,
             Err(error) => return Err(invocation.unreachable(&error)),
         };
+        if let Some(why) = bad_config(&mut client) {
+            output::line(&format!(
+                "Warning: {why}\nA start by hand needs --use-last-good until it is mended."
+            ))?;
+        }
         let pid = client.pid;
         let process = open(pid)?;
         if self.drain {
             output::line("Waiting for runs to end …")?;
             client.call("gateway.drain", &json!({}), DRAIN_TIMEOUT)?;
+        }
+        // A service manager would start a gateway again that was only told to end.
+        if super::service::stop_unit_of(pid)? {
+            output::line(&format!("Gateway service stopped (pid {pid})."))?;
+            return Ok(exit_code::OK);
         }
         pidfd_send_signal(&process, Signal::TERM)
             .map_err(|error| Failure::new(format!("cannot stop the gateway (pid {pid}): {error}")))?;
@@ -57,28 +80,51 @@ impl StopArgs {
 impl RestartArgs {
     pub fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
         let mut client = invocation.client()?;
+        if let Some(why) = bad_config(&mut client).filter(|_| !self.anyway) {
+            let remedy = "Mend the file, or restart with the last good one: openclaw restart --anyway";
+            return Err(Failure::with_code(format!("{why}\n{remedy}"), exit_code::CONFIG));
+        }
         let before = client.call("system.info", &json!({}), Duration::from_secs(5))?;
-        let params = json!({"delayMs": self.delay, "reason": "openclaw restart"});
+        let params = json!({"delayMs": self.delay, "reason": "openclaw restart", "useLastGood": self.anyway});
         let plan = client.call("gateway.restart", &params, Duration::from_secs(5))?;
         let wait = Duration::from_millis(plan["delayMs"].as_u64().unwrap_or(self.delay));
         if plan["cooldownMsApplied"].as_i64().unwrap_or_default() > 0 {
             let seconds = wait.as_secs();
             output::line(&format!("Restarting in {seconds} s: two restarts are at least 30 s apart."))?;
         }
-        let boot = output::text(&before, "/bootId").to_owned();
         let end = Instant::now() + RESTART_TIMEOUT + wait;
         while Instant::now() < end {
             if let Ok(mut client) = Client::connect(&invocation.paths)
                 && let Ok(now) = client.call("system.info", &json!({}), Duration::from_secs(2))
-                && output::text(&now, "/bootId") != boot
+                && let Some(outcome) = outcome(&before, &now)
             {
-                output::line(&format!("Gateway restarted (pid {}).", client.pid))?;
+                outcome?;
+                let (from, to) = (output::text(&before, "/version"), output::text(&now, "/version"));
+                let builds = if from == to { from.to_owned() } else { format!("{from} → {to}") };
+                output::line(&format!("Gateway restarted (pid {}, build {builds}).", client.pid))?;
                 return Ok(exit_code::OK);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Err(Failure::new("the gateway did not come back; see `openclaw status` and its log"))
     }
+}
+
+/// How the restart went that was asked for after `before`; `None` while it is under way.
+fn outcome(before: &Value, now: &Value) -> Option<Result<(), Failure>> {
+    let last = &now["lastRestart"];
+    let told = last["atMs"].as_i64() > before["lastRestart"]["atMs"].as_i64();
+    let replaced = output::text(now, "/bootId") != output::text(before, "/bootId");
+    if told && last["ok"] == false {
+        let why = output::text(last, "/why");
+        let text = if replaced {
+            format!("the new release does not work, the one before goes on: {why}")
+        } else {
+            format!("not restarted, everything goes on as it was: {why}")
+        };
+        return Some(Err(Failure::new(text)));
+    }
+    replaced.then_some(Ok(()))
 }
 
 fn open(pid: u32) -> Result<OwnedFd, Failure> {

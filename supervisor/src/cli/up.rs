@@ -92,7 +92,7 @@ fn already_running(mut client: Client, invocation: &Invocation) -> Result<u8, Fa
     Ok(exit_code::OK)
 }
 
-fn token_of(snapshot: &ConfigSnapshot) -> Option<String> {
+pub(super) fn token_of(snapshot: &ConfigSnapshot) -> Option<String> {
     snapshot.gateway.auth.token.as_ref().map(|token| token.expose().to_owned())
 }
 
@@ -182,7 +182,7 @@ fn welcome_text(plan: &StartPlan, command: &str) -> String {
 }
 
 /// In the fragment, which browsers do not send anywhere.
-fn with_token(base: &str, token: &str) -> String {
+pub(super) fn with_token(base: &str, token: &str) -> String {
     let mut page = format!("{base}#token=");
     for byte in token.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

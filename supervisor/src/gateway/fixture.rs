@@ -24,12 +24,15 @@ pub fn handles(state_dir: &Path, config: &Value, front: Shared, about: About) ->
     let mut open = OpenOptions::new(state_dir.join("journal"));
     open.reserve = false;
     let (journal, _) = JournalHandle::open(open).unwrap();
-    let (workers, _events) = Workers::start(WorkersConfig {
-        boot_id: Id::NIL,
-        crash_dir: state_dir.join("crash"),
-        next_epoch: Arc::new(|_| Box::pin(async { Ok(1) })),
-        adopt_orphans: false,
-    })
+    let (workers, _events) = Workers::start(
+        WorkersConfig {
+            boot_id: Id::NIL,
+            crash_dir: state_dir.join("crash"),
+            next_epoch: Arc::new(|_| Box::pin(async { Ok(1) })),
+            adopt_orphans: false,
+        },
+        Default::default(),
+    )
     .unwrap();
     Handles {
         scheduler: Scheduler::new(mpsc::channel(1).0),
@@ -40,6 +43,6 @@ pub fn handles(state_dir: &Path, config: &Value, front: Shared, about: About) ->
         workers,
         channels: ChannelBoard::default(),
         pairing: PairingStore::new(&paths.credentials_dir),
-        restarts: Restarts::new(None),
+        restarts: Restarts::new(None, 0, None),
     }
 }

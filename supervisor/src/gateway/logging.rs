@@ -1,6 +1,8 @@
-//! The gateway's log: JSON lines in a file, readable lines on standard error. Writing never blocks who logs: lines go
-//! through a bounded queue, and what does not fit is counted.
+//! The gateway's log: JSON lines in a file, readable lines on standard error, or lines with fields in systemd's journal when
+//! standard error leads there. Writing never blocks who logs: lines go through a bounded queue, and what does not fit is
+//! counted.
 
+use super::journald::{self, Journald};
 use crate::config::logging::{ConsoleStyle, Logging};
 use proto::runtime::telemetry::redact;
 use serde_json::{Map, Value, json};
@@ -9,12 +11,14 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
@@ -28,11 +32,34 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 pub struct Log {
     lines: SyncSender<Line>,
     pub file: PathBuf,
+    levels: Arc<Levels>,
+}
+
+/// What is written, and how that changes while the gateway runs.
+struct Levels {
+    /// `--log-level` or the environment: beats the file's levels for the life of the process.
+    fixed: Option<LevelFilter>,
+    console: RwLock<LevelFilter>,
+    filter: reload::Handle<Targets, Registry>,
+}
+
+/// Of the log file and of the console.
+fn wanted(logging: &Logging, fixed: Option<LevelFilter>) -> (LevelFilter, LevelFilter) {
+    let named = |name| fixed.unwrap_or_else(|| proto::runtime::telemetry::level(name));
+    (named(logging.level.name()), named(logging.console_level.name()))
 }
 
 enum Line {
-    Event { json: String, console: Option<String> },
+    Event { json: String, console: Option<Console> },
     Flush(SyncSender<()>),
+}
+
+/// What an operator sees as it happens.
+enum Console {
+    /// A line on standard error.
+    Text(String),
+    /// A datagram for systemd's journal.
+    Journal(Vec<u8>),
 }
 
 /// Path of today's log file below the state directory, unless the configuration names one.
@@ -43,33 +70,54 @@ pub fn file_of(logging: &Logging, logs_dir: &Path, expand: impl Fn(&str) -> Path
     }
 }
 
-/// Starts the log. `level` (flag or environment) beats the file's levels.
-pub fn start(logging: &Logging, file: PathBuf, level: Option<&str>) -> std::io::Result<Log> {
+/// Whether the log can be written there.
+///
+/// # Errors
+/// Why not.
+pub fn try_file(file: &Path) -> std::io::Result<()> {
+    if let Some(dir) = file.parent() {
+        crate::lock::create_private_dir(dir)?;
+    }
+    open(file).map(drop)
+}
+
+/// Starts the log. `level` (flag or environment) beats the file's levels; `journal` takes the place of standard error.
+pub fn start(
+    logging: &Logging,
+    file: PathBuf,
+    level: Option<&str>,
+    journal: Option<Journald>,
+) -> std::io::Result<Log> {
     if let Some(dir) = file.parent() {
         crate::lock::create_private_dir(dir)?;
     }
     let sink = open(&file)?;
     let (lines, inbox) = sync_channel(QUEUE_LINES_MAX);
     let (path, bytes_max) = (file.clone(), logging.max_file_bytes);
+    let style = if journal.is_some() { Style::Journal } else { Style::Text(logging.console_style) };
     std::thread::Builder::new()
         .name("log".into())
-        .spawn(move || write_lines(&inbox, sink, &path, bytes_max))?;
-    let file_level = proto::runtime::telemetry::level(level.unwrap_or(logging.level.name()));
-    let console_level = proto::runtime::telemetry::level(level.unwrap_or(logging.console_level.name()));
-    let layer = Lines {
-        lines: lines.clone(),
-        console: console_level,
-        style: logging.console_style,
-        dropped: Arc::default(),
-    };
+        .spawn(move || write_lines(&inbox, sink, &path, bytes_max, journal.as_ref()))?;
+    let fixed = level.map(proto::runtime::telemetry::level);
+    let (file_level, console_level) = wanted(logging, fixed);
     let max = file_level.max(console_level);
+    let (filter, handle) = reload::Layer::new(proto::runtime::telemetry::targets(max));
+    let levels = Arc::new(Levels { fixed, console: RwLock::new(console_level), filter: handle });
+    let layer = Lines { lines: lines.clone(), levels: levels.clone(), style, dropped: Arc::default() };
     // A second start in one process (tests) keeps the first subscriber.
-    let _set =
-        Registry::default().with(layer.with_filter(proto::runtime::telemetry::targets(max))).try_init();
-    Ok(Log { lines, file })
+    let _set = Registry::default().with(layer.with_filter(filter)).try_init();
+    Ok(Log { lines, file, levels })
 }
 
 impl Log {
+    /// The levels of a new configuration hold from now on.
+    pub fn set_levels(&self, logging: &Logging) {
+        let (file, console) = wanted(logging, self.levels.fixed);
+        *self.levels.console.write().unwrap_or_else(PoisonError::into_inner) = console;
+        let targets = proto::runtime::telemetry::targets(file.max(console));
+        let _gone = self.levels.filter.modify(|filter| *filter = targets);
+    }
+
     /// Waits until everything logged before is written.
     pub fn flush(&self) {
         let (done, wait) = sync_channel(1);
@@ -83,13 +131,24 @@ fn open(file: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(file)
 }
 
-fn write_lines(inbox: &Receiver<Line>, mut sink: File, path: &Path, bytes_max: u64) {
+fn write_lines(
+    inbox: &Receiver<Line>,
+    mut sink: File,
+    path: &Path,
+    bytes_max: u64,
+    journal: Option<&Journald>,
+) {
     let mut written = sink.metadata().map_or(0, |meta| meta.len());
+    let mut lost = 0u64;
     while let Ok(line) = inbox.recv() {
         match line {
             Line::Event { json, console } => {
-                if let Some(console) = console {
-                    let _closed = writeln!(std::io::stderr(), "{console}");
+                match console {
+                    Some(Console::Text(line)) => {
+                        let _closed = writeln!(std::io::stderr(), "{line}");
+                    }
+                    Some(Console::Journal(entry)) => tell(journal, &entry, &mut lost),
+                    None => {}
                 }
                 if written >= bytes_max.max(LINE_BYTES_MAX as u64) {
                     let _kept = std::fs::rename(path, path.with_extension("log.1"));
@@ -110,10 +169,30 @@ fn write_lines(inbox: &Receiver<Line>, mut sink: File, path: &Path, bytes_max: u
     }
 }
 
+/// Counts the lines that the journal had no room for, and says so with the next one that it takes.
+fn tell(journal: Option<&Journald>, entry: &[u8], lost: &mut u64) {
+    let Some(journal) = journal else { return };
+    if *lost > 0 {
+        let note = format!("{lost} lines dropped");
+        if journal.send(&journald::entry(tracing::Level::WARN, "log", &note, &Map::new())).is_ok() {
+            *lost = 0;
+        }
+    }
+    if journal.send(entry).is_err() {
+        *lost += 1;
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Style {
+    Text(ConsoleStyle),
+    Journal,
+}
+
 struct Lines {
     lines: SyncSender<Line>,
-    console: tracing_subscriber::filter::LevelFilter,
-    style: ConsoleStyle,
+    levels: Arc<Levels>,
+    style: Style,
     dropped: Arc<AtomicU64>,
 }
 
@@ -166,9 +245,13 @@ impl<S: Subscriber> Layer<S> for Lines {
             };
         }
         let rest = redact(&rest).into_owned();
-        let console = (self.console >= level).then(|| match self.style {
-            ConsoleStyle::Compact => format!("[{subsystem}] {message}{rest}"),
-            _ => format!("{time} [{subsystem}] {message}{rest}"),
+        let shown = *self.levels.console.read().unwrap_or_else(PoisonError::into_inner);
+        let console = (shown >= level).then(|| match self.style {
+            Style::Journal => {
+                Console::Journal(journald::entry(level, subsystem, &message, &redacted(&fields.rest)))
+            }
+            Style::Text(ConsoleStyle::Compact) => Console::Text(format!("[{subsystem}] {message}{rest}")),
+            Style::Text(_) => Console::Text(format!("{time} [{subsystem}] {message}{rest}")),
         });
         let json = json_line(&time, level, subsystem, &message, fields.rest);
         let lost = self.dropped.swap(0, Ordering::Relaxed);
@@ -180,6 +263,14 @@ impl<S: Subscriber> Layer<S> for Lines {
             self.dropped.fetch_add(lost + 1, Ordering::Relaxed);
         }
     }
+}
+
+fn redacted(fields: &Map<String, Value>) -> Map<String, Value> {
+    let masked = |value: &Value| match value {
+        Value::String(text) => Value::String(redact(text).into_owned()),
+        other => other.clone(),
+    };
+    fields.iter().map(|(name, value)| (name.clone(), masked(value))).collect()
 }
 
 /// `supervisor::front::ws` → `front`; a worker's lines say `worker`.

@@ -7,7 +7,7 @@ use crate::link::FromWorker;
 use crate::router::dispatch::Intake;
 use crate::scheduler::core::Core;
 use crate::scheduler::shared::now_ms;
-use crate::worker::{WorkerEvent, WorkerEventKind};
+use crate::worker::{State, WorkerEvent, WorkerEventKind};
 use proto::wire::agent::{AgentToSup, MessageAppended, SessionChanged};
 use proto::wire::channel::{ChannelPhase, ChannelToSup};
 use proto::wire::handshake::{WorkerId, WorkerKind};
@@ -50,7 +50,24 @@ impl Pump {
             },
             // Requests of workers are answered within a commit: there is nothing to cancel.
             (_, WorkerEventKind::Cancel { corr }) => tracing::debug!(%worker, corr, "request cancelled"),
-            (_, WorkerEventKind::State(state)) => tracing::debug!(%worker, ?state, "worker state"),
+            (_, WorkerEventKind::Fence(reached)) => {
+                let _gone = reached.send(());
+            }
+            (_, WorkerEventKind::State(state)) => self.log_state(&worker, state),
+        }
+    }
+
+    /// States that wait for a person are told as they come; the others are for who looks closely.
+    fn log_state(&self, worker: &WorkerId, state: State) {
+        let why = self.core.shared().workers.status_of(worker).and_then(|status| status.why).unwrap_or_default();
+        match state {
+            State::Quarantined => {
+                tracing::error!(event = "worker.quarantine", %worker, why, "worker is quarantined");
+            }
+            State::NeedsLogin => {
+                tracing::error!(event = "worker.needsLogin", %worker, why, "worker has to be logged in again");
+            }
+            _ => tracing::debug!(%worker, ?state, "worker state"),
         }
     }
 
@@ -113,6 +130,7 @@ impl Pump {
                 self.board.change(account, |facts| facts.last_inbound_ms = Some(now_ms()));
                 self.intake.message(worker, message).await;
             }
+            ChannelToSup::Unreadable(message) => self.intake.unreadable(worker, message).await,
             ChannelToSup::CursorMoved(moved) => self.intake.cursor(worker, moved.cursor).await,
             message => {
                 if matches!(message, ChannelToSup::SendResult(_)) {

@@ -1,17 +1,23 @@
 //! The gateway process from its flags to its end.
 
+mod goes_on;
+
 use super::channel_board::ChannelBoard;
+use super::decide::{self, Decided, Ground};
+use super::fd_store::{self, Kept};
+use super::journald::Journald;
 use super::provision::Provisioner;
 use super::pump::Pump;
+use super::reload::{self, Reloader};
 use super::restart::Restarts;
-use super::sd_notify::Notify;
-use super::{About, Handles, logging, port_owner, stop};
-use crate::config::startup::{self, AuthPlan, BindFacts, GeneratedToken, Overrides, StartPlan};
-use crate::config::{ConfigHandle, Environment, Secret, StartPolicy};
+use super::sd_notify::{MANAGER_VARIABLES, Notify};
+use super::{About, Handles, logging, port_owner, stop, watchdog};
+use crate::config::startup::{Overrides, StartPlan};
+use crate::config::{ConfigHandle, ConfigSnapshot, Environment, Secret, StartPolicy};
 use crate::delivery::Delivery;
 use crate::exit_code;
-use crate::front::accept::{self, BindError, Front};
-use crate::front::control::Control;
+use crate::front::accept::{self, BindError};
+use crate::front::fanout;
 use crate::front::settings::{AuthEnvironment, Settings};
 use crate::front::shared::{Paths as FrontPaths, Phase, Shared as FrontShared};
 use crate::journal::{Journal, JournalHandle, OpenOptions, Recovered};
@@ -21,8 +27,12 @@ use crate::router::dispatch::Intake;
 use crate::router::pairing::PairingStore;
 use crate::scheduler::core::Core;
 use crate::scheduler::lanes::Limits;
-use crate::scheduler::shared::{Shared, now_ms, now_us};
+use crate::scheduler::shared::{Shared, now_ms};
 use crate::scheduler::{COMMANDS_MAX, LaneGate, Scheduler};
+use crate::upgrade::give_way::Parts;
+use crate::upgrade::{image, rolling};
+use crate::upgrade::state::State;
+use crate::worker::carry::CarriedWorkers;
 use crate::worker::{Workers, WorkersConfig};
 use proto::wire::Id;
 use std::net::TcpListener;
@@ -52,9 +62,9 @@ pub struct Refused {
 
 /// What is held for the life of the process, in the order in which it is given back.
 pub struct Locks {
-    instance: Held,
-    host: Option<HostLock>,
-    _workspaces: Vec<Held>,
+    pub instance: Held,
+    pub host: Option<HostLock>,
+    pub workspaces: Vec<Held>,
 }
 
 impl Locks {
@@ -72,22 +82,33 @@ struct Prepared {
     locks: Locks,
     log: logging::Log,
     notify: Notify,
+    /// Listeners that the service manager kept over the end of an earlier process.
+    kept: Kept,
     /// When an earlier start of this process gave way to this one.
     restarted_ms: Option<i64>,
+    /// What the program image before left, when this start replaces it.
+    carried: Option<State>,
 }
 
 /// How a run of the gateway ended.
 pub enum End {
     Stopped,
-    /// Replace this process by a new start of the same executable.
+    /// Replace this process by a new start of the same executable, which recovers from the journal.
     Restart,
+    /// Replace this program image while everything goes on.
+    Replace(Box<image::Next>),
 }
 
 /// Runs the gateway until it is told to stop.
 pub fn run(options: Options, process_env: Environment, paths: Paths) -> Result<u8, Refused> {
     stop::hold_restart_signals();
     hide_from_own_user();
-    let prepared = prepare(options, process_env, paths)?;
+    let notify = Notify::new(&process_env);
+    let told = notify.clone();
+    let say_why = move |refusal: &Refused| {
+        told.send(&format!("STATUS={}", refusal.message.lines().next().unwrap_or_default()));
+    };
+    let prepared = prepare(options, process_env, paths, notify).inspect_err(&say_why)?;
     let (log, service) = (prepared.log.clone(), prepared.options.service);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -102,7 +123,8 @@ pub fn run(options: Options, process_env: Environment, paths: Paths) -> Result<u
     match end {
         Ok(End::Stopped) => Ok(exit_code::OK),
         Ok(End::Restart) => Err(stop::exec_again(service)),
-        Err(refusal) => Err(refusal),
+        Ok(End::Replace(next)) => Err(stop::failed(service, &image::exec(*next))),
+        Err(refusal) => Err(refusal).inspect_err(say_why),
     }
 }
 
@@ -113,77 +135,70 @@ fn hide_from_own_user() {
     }
 }
 
-fn refused(message: impl Into<String>, exit_code: u8) -> Refused {
+pub(super) fn refused(message: impl Into<String>, exit_code: u8) -> Refused {
     Refused { message: message.into(), exit_code }
 }
 
-fn prepare(options: Options, process_env: Environment, paths: Paths) -> Result<Prepared, Refused> {
-    let notify = Notify::new(&process_env);
+fn prepare(
+    mut options: Options,
+    mut process_env: Environment,
+    paths: Paths,
+    notify: Notify,
+) -> Result<Prepared, Refused> {
     let restarted_ms = process_env.get(stop::RESTARTED_AT_MS).and_then(|text| text.parse().ok());
+    let carried = image::take_over().map_err(goes_on::lost)?;
+    let kept = match &carried {
+        Some(state) => Kept::of(state.take_listeners().map_err(goes_on::lost)?),
+        None if restarted_ms.is_none() => Kept::take(&process_env),
+        None => Kept::default(),
+    };
+    let journal = Journald::of_stderr(&process_env);
+    process_env.forget(&MANAGER_VARIABLES);
+    process_env.forget(&image::VARIABLES);
     proto::runtime::failpoint::arm(process_env.get("OPENCLAW_FAILPOINTS").unwrap_or_default());
     super::last_words::install(paths.state_dir.join("crash"));
     lock::create_private_dir(&paths.state_dir).map_err(|error| {
         refused(format!("state directory {}: {error}", paths.state_dir.display()), exit_code::FAILURE)
     })?;
-    let instance =
-        lock::lock_instance(&paths.state_dir).map_err(|error| lock_refusal(&error, options.service))?;
+    let instance = match &carried {
+        Some(state) => state.take_instance_lock().map_err(goes_on::lost)?,
+        None => lock::lock_instance(&paths.state_dir).map_err(|error| lock_refusal(&error, options.service))?,
+    };
     let cwd = std::env::current_dir().ok().filter(|_| !options.service);
     let state_dir_given = process_env.get("OPENCLAW_STATE_DIR").is_some();
     let runtime_dir = process_env.get("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
     let level =
         options.log_level.clone().or_else(|| process_env.get("OPENCLAW_LOG_LEVEL").map(str::to_owned));
     let env = crate::config::handle::load_env(process_env, &paths, cwd.as_deref());
-    let policy = StartPolicy { service: options.service, use_last_good: options.use_last_good };
+    let restarted = restarted_ms.is_some() || carried.is_some();
+    let policy = StartPolicy { service: options.service, use_last_good: options.use_last_good, restarted };
     let bad_config = if options.service { exit_code::CONFIG } else { exit_code::FAILURE };
     let config = ConfigHandle::start(paths.clone(), env, policy)
         .map_err(|error| refused(error.to_string(), bad_config))?;
-    let snapshot = config.current();
-    let file = logging::file_of(&snapshot.logging, &paths.logs_dir(), |text| paths.expand(text));
-    let log = logging::start(&snapshot.logging, file, level.as_deref())
+    let log = decide::start_log(&config, level.as_deref(), journal)
         .map_err(|error| refused(format!("log file: {error}"), exit_code::FAILURE))?;
-    let state = config.state();
-    if state.state == "invalid" {
-        for error in &state.errors {
-            tracing::error!("config INVALID: {error}");
-        }
-        tracing::error!("running {} instead of the file; fix it and restart", state.source);
-    }
-    let plan = startup::plan(&snapshot, &options.overrides, &paths, &facts()).map_err(|refusal| {
-        if let Some(text) = &refusal.log {
-            tracing::error!("{text}");
-        }
-        let text = refusal.log.as_ref().map_or_else(String::new, |text| format!("{text}\n"));
-        refused(format!("{text}{}", refusal.message), refusal.exit_code(options.service))
-    })?;
-    for warning in
-        snapshot.file.findings.warnings.iter().map(ToString::to_string).chain(plan.warnings.clone())
-    {
-        tracing::warn!("{warning}");
-    }
+    decide::say_what_runs(&config);
+    goes_on::keep_token(carried.as_ref(), &config.current(), &mut options.overrides);
+    let ground = Ground { options: &options, kept: &kept, carried: carried.as_ref() };
+    let Decided { plan, workspaces } = decide::decide(&config, &ground)?;
     tracing::debug!(port = plan.port, source = plan.port_source.name(), "port chosen");
-    save_token(&config, &plan.auth);
+    decide::save_token(&config, &plan.auth);
     let named = paths.profile.is_some() || (state_dir_given && plan.port != crate::config::PORT_DEFAULT);
+    let taken = carried.as_ref().map(State::take_host_lock).transpose().map_err(goes_on::lost)?.flatten();
     let host = if named {
         None
+    } else if taken.is_some() {
+        taken
     } else {
         let locked = lock::lock_host(runtime_dir.as_deref(), &paths.state_dir);
         Some(locked.map_err(|error| lock_refusal(&error, options.service))?)
     };
-    let workspaces = lock_workspaces(&config, options.service)?;
-    let locks = Locks { instance, host, _workspaces: workspaces };
-    Ok(Prepared { options, paths, config, plan, locks, log, notify, restarted_ms })
-}
-
-fn facts() -> BindFacts {
-    BindFacts {
-        loopback: TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).is_ok(),
-        tailnet: None,
-        in_container: std::path::Path::new("/.dockerenv").exists(),
-    }
+    let locks = Locks { instance, host, workspaces };
+    Ok(Prepared { options, paths, config, plan, locks, log, notify, kept, restarted_ms, carried })
 }
 
 /// The text that operators of the original know, with the owner where it is known.
-fn lock_refusal(error: &LockError, service: bool) -> Refused {
+pub(super) fn lock_refusal(error: &LockError, service: bool) -> Refused {
     let code = if service { exit_code::TEMPORARY } else { exit_code::FAILURE };
     let hints = match error {
         LockError::StateDir { .. } | LockError::Host { .. } => {
@@ -194,140 +209,129 @@ fn lock_refusal(error: &LockError, service: bool) -> Refused {
     refused(format!("Gateway failed to start: {error}{hints}"), code)
 }
 
-fn save_token(config: &ConfigHandle, auth: &AuthPlan) {
-    let Some(token) = auth.token.as_ref().filter(|_| auth.generated != GeneratedToken::No) else { return };
-    let saved = auth.generated == GeneratedToken::Save && {
-        let _writing = config.lock();
-        let before = config.on_disk();
-        let mut values = before.parsed.clone();
-        let patch = serde_json::json!({"gateway": {"auth": {"mode": "token", "token": token.expose()}}});
-        crate::config::merge_patch(&mut values, &patch);
-        let new = crate::config::handle::NewText::Values(values);
-        let written = config.change(&before, new, crate::config::handle::Allow::default(), now_ms());
-        match written {
-            Ok(changed) => config.activate(changed.file).is_ok(),
-            Err(error) => {
-                tracing::error!(%error, "generated token not saved");
-                false
-            }
-        }
-    };
-    if saved {
-        tracing::info!("{}", startup::auth::TOKEN_SAVED);
-    } else {
-        tracing::warn!("{}", startup::auth::TOKEN_IN_MEMORY);
-    }
-}
-
-fn lock_workspaces(config: &ConfigHandle, service: bool) -> Result<Vec<Held>, Refused> {
-    let snapshot = config.current();
-    let paths = config.paths();
-    let state = paths.state_dir.display().to_string();
-    let mut dirs: Vec<std::path::PathBuf> = snapshot
-        .view
-        .agents
-        .list
-        .iter()
-        .map(|agent| paths.expand(&snapshot.view.agents.workspace_of(&agent.id, &state)))
-        .collect();
-    dirs.sort();
-    dirs.dedup();
-    let mut held = Vec::new();
-    for dir in dirs {
-        std::fs::create_dir_all(&dir).map_err(|error| {
-            refused(format!("workspace {} cannot be created: {error}", dir.display()), exit_code::FAILURE)
-        })?;
-        held.push(lock::lock_workspace(&dir).map_err(|error| lock_refusal(&error, service))?);
-    }
-    Ok(held)
-}
-
 /// Everything that the runtimes own.
 async fn serve(prepared: Prepared) -> Result<End, Refused> {
     let started = Instant::now();
-    let signals = stop::Signals::receive()
+    let mut signals = stop::Signals::receive()
         .map_err(|error| refused(format!("signals cannot be received: {error}"), exit_code::FAILURE))?;
     let bounded = tokio::task::spawn_local(stop::bound_start());
-    let Prepared { options, paths, config, plan, locks, log, notify, restarted_ms } = prepared;
+    let Prepared { options, paths, config, plan, locks, log, notify, kept, restarted_ms, carried } = prepared;
+    let mut carried = carried.unwrap_or_default();
+    let replaces = image::is_pending();
     let fatal = |error: String| refused(format!("Gateway failed to start: {error}"), exit_code::FAILURE);
-    let (journal, recovered) = open_journal(&paths, &options).await.map_err(fatal)?;
-    let listeners = bind(&plan, &options)?;
+    let recovering = notify.recovering();
+    let journal = open_journal(&paths, &options).await.map_err(fatal)?;
+    let provisioner =
+        Provisioner::new(config.clone(), journal.clone()).map_err(|error| fatal(error.to_string()))?;
+    config.use_workers(provisioner.programs());
+    let recovered = goes_on::recover(&journal, replaces.then(|| carried.keep_only(&provisioner.specs()))).await;
+    let recovered = recovered.map_err(fatal)?;
+    let listeners = bind(&plan, &options, kept, &notify)?;
     let port =
         listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(plan.port, |a| a.port());
-    let boot_id = Id::now();
-    note_owner(&locks, &paths, port, &boot_id);
-
+    let boot_id = note_owner(&locks, &paths, port);
     let (workers, events) =
-        start_workers(&paths, &journal, boot_id).map_err(|error| fatal(error.to_string()))?;
-    let about = Arc::new(about(boot_id, started, port, options.service));
-    let front_paths = FrontPaths {
-        state_dir: paths.state_dir.clone(),
-        config_path: paths.config_file.clone(),
-        log_file: log.file.clone(),
-    };
-    let settings = watch::Sender::new(Arc::new(settings(&config, &plan, &options)));
-    let (front, fanned) = FrontShared::open(front_paths, settings.subscribe(), &about)
-        .map_err(|error| fatal(error.to_string()))?;
+        start_workers(&paths, &journal, boot_id, std::mem::take(&mut carried.workers))
+            .map_err(|error| fatal(error.to_string()))?;
+    let about = Arc::new(about(boot_id, &carried, started, port, options.service));
+    let (settings, front, fanned) = open_front(&paths, &log, &config, &plan, &about).map_err(&fatal)?;
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-    let pairing = PairingStore::new(&paths.credentials_dir);
     let handles = Handles {
         scheduler: Scheduler::new(commands),
         front,
         about,
         config: config.clone(),
         journal: journal.clone(),
-        workers: workers.clone(),
+        workers,
         channels: ChannelBoard::default(),
-        pairing: pairing.clone(),
-        restarts: Restarts::new(restarted_ms),
+        pairing: PairingStore::new(&paths.credentials_dir),
+        restarts: Restarts::new(restarted_ms, carried.upgrades, carried.outcome()),
     };
-    let core = build_core(&handles);
-    tokio::task::spawn_local(core.clone().serve(inbox));
-    let pump = Pump {
-        core: core.clone(),
-        intake: Intake::new(core.clone(), pairing),
-        board: handles.channels.clone(),
-    };
-    tokio::task::spawn_local(pump.run(events));
+    let core = start_core(&handles, inbox, events);
     crate::takeover::run(&handles).await;
-
-    let control = Control::open(&paths).map_err(|error| fatal(error.to_string()))?;
-    let front = Front::start(handles.clone(), listeners, Some(control), fanned)
-        .map_err(|error| fatal(error.to_string()))?;
-    let provisioner =
-        Provisioner::new(config.clone(), journal.clone()).map_err(|error| fatal(error.to_string()))?;
-    config.use_workers(provisioner.programs());
-    workers.apply(provisioner.specs());
+    let runtime_token = goes_on::runtime_token(&plan, &config.current(), &carried);
+    let stop_asked = carried.stop_asked;
+    let front = goes_on::serve_clients(&handles, &paths, listeners, fanned, replaces.then_some(&mut carried))
+        .map_err(&fatal)?;
+    goes_on::go_on(&handles, &core, carried, provisioner.specs()).await;
     resume(&core, recovered).await;
     tokio::task::spawn_local(super::sentinel::tell(handles.clone()));
     let locks = Rc::new(locks);
-    tokio::task::spawn_local(super::housekeeping::run(core, locks.clone()));
-    config.mark_good("start", now_ms());
+    let lanes = core.shared().lanes.clone();
+    tokio::task::spawn_local(super::housekeeping::run(core.clone(), locks.clone()));
+    drop(recovering);
     ready(&handles, &plan, &notify, options.welcome);
+    watchdog::attend(&notify, &handles, front.runtime());
     // After ready: what a worker refuses is shown, and costs the start nothing.
     tokio::task::spawn_blocking(move || config.check_active());
+    let (rebinder, gw) = (front.rebinder(), handles.clone());
+    let (overrides, notify_of) = (options.overrides, notify.clone());
+    let parts = reload::Parts { gw, provisioner, settings, overrides, plan, lanes, log, notify: notify_of, rebinder };
+    let reloading = tokio::task::spawn_local(Reloader::new(parts).run());
     bounded.abort();
-    let end = stop::until_told(&handles, signals).await;
-    stop::stop(&handles, front, &end, &notify).await;
-    drop(settings);
+    let rolling = replaces.then(|| tokio::task::spawn_local(rolling::run(handles.clone())));
+    let told = stop::until_told(&handles, &mut signals, stop_asked).await;
+    reloading.abort();
+    rolling.inspect(tokio::task::JoinHandle::abort);
+    let parts = Parts { handles: &handles, core: &core, locks: &locks, notify: &notify, runtime_token, signals };
+    let end = stop::end(parts, front, told).await;
     drop(locks);
     Ok(end)
 }
 
-fn about(boot_id: Id, started: Instant, port: u16, service: bool) -> About {
+/// What the public side shares with the rest, and the sender of its settings.
+fn open_front(
+    paths: &Paths,
+    log: &logging::Log,
+    config: &ConfigHandle,
+    plan: &StartPlan,
+    about: &About,
+) -> Result<(watch::Sender<Arc<Settings>>, FrontShared, mpsc::Receiver<fanout::Item>), String> {
+    let front_paths = FrontPaths {
+        state_dir: paths.state_dir.clone(),
+        config_path: paths.config_file.clone(),
+        log_file: log.file.clone(),
+    };
+    let settings = watch::Sender::new(Arc::new(settings(&config.current(), plan)));
+    let opened = FrontShared::open(front_paths, settings.subscribe(), about);
+    let (front, fanned) = opened.map_err(|error| error.to_string())?;
+    Ok((settings, front, fanned))
+}
+
+/// The core's task and the one that hands it what workers say.
+fn start_core(
+    handles: &Handles,
+    inbox: mpsc::Receiver<crate::scheduler::Command>,
+    events: mpsc::Receiver<crate::worker::WorkerEvent>,
+) -> Core {
+    let core = build_core(handles);
+    tokio::task::spawn_local(core.clone().serve(inbox));
+    let pump = Pump {
+        core: core.clone(),
+        intake: Intake::new(core.clone(), handles.pairing.clone()),
+        board: handles.channels.clone(),
+    };
+    tokio::task::spawn_local(pump.run(events));
+    core
+}
+
+
+fn about(boot_id: Id, carried: &State, started: Instant, port: u16, service: bool) -> About {
+    let up = std::time::Duration::from_millis(carried.uptime_ms);
+    let started = started.checked_sub(up).unwrap_or(started);
     About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         boot_id: boot_id.to_string(),
         started,
-        started_ms: now_ms(),
-        port,
+        started_ms: if carried.started_ms == 0 { now_ms() } else { carried.started_ms },
+        port_now: port.into(),
         service,
     }
 }
 
 /// The journal, as the last start left it and as this one goes on from it.
-async fn open_journal(paths: &Paths, options: &Options) -> Result<(JournalHandle, Recovered), String> {
+async fn open_journal(paths: &Paths, options: &Options) -> Result<JournalHandle, String> {
     let mut open = OpenOptions::new(paths.state_dir.join("journal"));
     open.unsafe_fs = options.unsafe_fs;
     let opened = tokio::task::spawn_blocking(move || JournalHandle::open(open)).await;
@@ -336,14 +340,25 @@ async fn open_journal(paths: &Paths, options: &Options) -> Result<(JournalHandle
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let recovered = journal.recover(now_us()).await.map_err(|error| error.to_string())?;
-    Ok((journal, recovered))
+    Ok(journal)
 }
 
-fn bind(plan: &StartPlan, options: &Options) -> Result<Vec<TcpListener>, Refused> {
+
+fn bind(
+    plan: &StartPlan,
+    options: &Options,
+    mut kept: Kept,
+    notify: &Notify,
+) -> Result<Vec<TcpListener>, Refused> {
     let code = if options.service { exit_code::TEMPORARY } else { exit_code::FAILURE };
     let mut listeners = Vec::new();
+    kept.give_up_all_but(&plan.bind.required, plan.port, notify);
     for address in &plan.bind.required {
+        let claimed = kept.claim(*address, plan.port);
+        if !claimed.is_empty() {
+            listeners.extend(claimed);
+            continue;
+        }
         let bound = accept::bind(*address, plan.port).map_err(|error| {
             let mut message = format!("Gateway failed to start: {error}");
             if matches!(error, BindError::InUse(_)) {
@@ -357,12 +372,15 @@ fn bind(plan: &StartPlan, options: &Options) -> Result<Vec<TcpListener>, Refused
             }
             refused(message, code)
         })?;
+        fd_store::store(notify, &bound);
         listeners.extend(bound);
     }
     Ok(listeners)
 }
 
-fn note_owner(locks: &Locks, paths: &Paths, port: u16, boot_id: &Id) {
+/// Writes into the locks who holds them. Gives the id of this start.
+fn note_owner(locks: &Locks, paths: &Paths, port: u16) -> Id {
+    let boot_id = Id::now();
     let note = OwnerNote {
         pid: std::process::id(),
         port,
@@ -376,12 +394,14 @@ fn note_owner(locks: &Locks, paths: &Paths, port: u16, boot_id: &Id) {
     if let Some(host) = &locks.host {
         host.note(&note);
     }
+    boot_id
 }
 
 fn start_workers(
     paths: &Paths,
     journal: &JournalHandle,
     boot_id: Id,
+    carried: CarriedWorkers,
 ) -> std::io::Result<(Workers, mpsc::Receiver<crate::worker::WorkerEvent>)> {
     let journal = journal.clone();
     Workers::start(WorkersConfig {
@@ -392,11 +412,11 @@ fn start_workers(
             Box::pin(async move { journal.next_epoch(worker.0).await.map_err(|error| error.to_string()) })
         }),
         adopt_orphans: true,
-    })
+    }, carried)
 }
 
 /// What the public side needs of the configuration, with the secrets that were decided at start.
-fn settings(config: &ConfigHandle, plan: &StartPlan, options: &Options) -> Settings {
+pub(super) fn settings(config: &ConfigSnapshot, plan: &StartPlan) -> Settings {
     let expose = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
     let env = AuthEnvironment {
         mode: Some(plan.auth.mode.name().to_owned()),
@@ -405,23 +425,28 @@ fn settings(config: &ConfigHandle, plan: &StartPlan, options: &Options) -> Setti
         token: None,
         password: None,
     };
-    for secret in [&plan.auth.token, &plan.auth.password, &options.overrides.token].into_iter().flatten() {
+    for secret in [&plan.auth.token, &plan.auth.password].into_iter().flatten() {
         proto::runtime::telemetry::hide([secret.expose()]);
     }
-    let mut settings = Settings::from_config(&config.current().config, &env);
+    let mut settings = Settings::from_config(&config.config, &env);
     settings.control_ui.origins.allowed.clone_from(&plan.allowed_origins);
     settings
 }
 
+/// Places in the lanes.
+pub(super) fn limits(config: &ConfigSnapshot) -> Limits {
+    let host = config.gateway.limits.max_runs.map(|runs| runs as usize);
+    Limits { main: config.view.agents.max_concurrent as usize, host, ..Limits::default() }
+}
+
 fn build_core(handles: &Handles) -> Core {
-    let config = handles.config.current();
-    let limits = Limits { main: config.view.agents.max_concurrent as usize, ..Limits::default() };
+    let limits = limits(&handles.config.current());
     Core::new(Rc::new(Shared {
         config: handles.config.clone(),
         journal: handles.journal.clone(),
         workers: handles.workers.clone(),
         fanout: handles.front.fanout.clone(),
-        delivery: Delivery::new(handles.journal.clone(), handles.workers.clone()),
+        delivery: Delivery::new(handles.config.clone(), handles.journal.clone(), handles.workers.clone()),
         lanes: LaneGate::new(limits),
         runs: Default::default(),
         owners: Default::default(),
@@ -446,7 +471,7 @@ async fn resume(core: &Core, recovered: Recovered) {
 
 fn ready(handles: &Handles, plan: &StartPlan, notify: &Notify, welcome: Option<fn(&StartPlan)>) {
     handles.front.set_phase(Phase::Ready);
-    let (port, pid) = (handles.about.port, handles.about.pid);
+    let (port, pid) = (handles.about.port(), handles.about.pid);
     if let Some(model) = &handles.config.current().view.agents.model.primary {
         tracing::info!("agent model: {model}");
     }

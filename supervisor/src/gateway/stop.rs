@@ -8,8 +8,12 @@ use crate::exit_code;
 use crate::front::accept::Front;
 use crate::front::shared::Phase;
 use crate::journal::Journal;
+use crate::upgrade::give_way::Parts;
+use crate::upgrade;
+use futures_util::FutureExt;
 use nix::sys::signal::{SigSet, Signal as Name};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -17,8 +21,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const FORCED_AFTER: Duration = Duration::from_secs(5);
 /// What workers get of it to end by themselves.
 const WORKERS_WITHIN: Duration = Duration::from_secs(3);
-/// What a restart promises its clients.
-const RESTART_EXPECTED_MS: u64 = 1500;
 
 /// Variable that tells the next start of this process when it began: restarts keep a distance.
 pub const RESTARTED_AT_MS: &str = "OPENCLAW_RESTARTED_AT_MS";
@@ -55,6 +57,11 @@ impl Signals {
         restart_signals().thread_unblock()?;
         Ok(signals)
     }
+
+    /// A stop was asked for and nobody has seen it.
+    pub fn stop_asked(&mut self) -> bool {
+        self.term.recv().now_or_never().is_some() || self.int.recv().now_or_never().is_some()
+    }
 }
 
 /// Bounds a start that is told to stop and hangs. Aborted when the start is over.
@@ -64,11 +71,22 @@ pub async fn bound_start() {
         return;
     };
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-    force_after(false);
+    force_after();
 }
 
-/// Waits for a signal or a planned restart.
-pub async fn until_told(handles: &Handles, mut signals: Signals) -> End {
+/// What ends this image.
+pub enum Told {
+    Stop,
+    /// Give way to the executable at this place; the reason.
+    Restart(PathBuf, String),
+}
+
+/// Waits for a signal or a planned restart. A restart that the next executable could not carry out changes nothing.
+/// `stop_asked`: the image before was told to stop while it gave way.
+pub async fn until_told(handles: &Handles, signals: &mut Signals, stop_asked: bool) -> Told {
+    if stop_asked {
+        return Told::Stop;
+    }
     loop {
         let (name, restart) = tokio::select! {
             biased;
@@ -81,10 +99,14 @@ pub async fn until_told(handles: &Handles, mut signals: Signals) -> End {
         tracing::info!("signal {name} received");
         if !restart {
             tracing::info!("received {name}; shutting down");
-            return End::Stopped;
+            return Told::Stop;
         }
         if handles.config.current().view.commands.restart || name == "restart request" {
-            return End::Restart;
+            let unplanned = (name != "restart request").then_some(name);
+            match upgrade::look_ahead(handles, unplanned).await {
+                Some((target, reason)) => return Told::Restart(target, reason),
+                None => continue,
+            }
         }
         tracing::warn!(
             "{name} restart ignored (not authorized; commands.restart=false or use gateway tool)."
@@ -92,18 +114,35 @@ pub async fn until_told(handles: &Handles, mut signals: Signals) -> End {
     }
 }
 
-/// Clients first, so that they ask for nothing more; then workers, then the journal.
-pub async fn stop(handles: &Handles, front: Front, end: &End, notify: &Notify) {
-    let restart = matches!(end, End::Restart);
-    if !restart {
-        notify.send("STOPPING=1");
+/// Stops, or gives way to the next image.
+pub async fn end(parts: Parts<'_>, front: Front, told: Told) -> End {
+    let notify = parts.notify;
+    match told {
+        Told::Stop => {
+            stop(parts.handles, front, parts.notify).await;
+            End::Stopped
+        }
+        Told::Restart(target, reason) => match upgrade::give_way::give_way(parts, front, target, reason).await {
+            Ok(next) => End::Replace(Box::new(next)),
+            Err(error) => {
+                tracing::error!(%error, "cannot go on in place; starting again from the journal");
+                // The next image binds anew; a copy in the service manager's store would keep the address taken.
+                super::fd_store::forget(notify);
+                End::Restart
+            }
+        },
     }
-    force_after(restart);
+}
+
+/// Clients first, so that they ask for nothing more; then workers, then the journal.
+async fn stop(handles: &Handles, front: Front, notify: &Notify) {
+    notify.send("STOPPING=1");
+    force_after();
     handles.front.set_phase(Phase::Draining);
     handles.scheduler.stop().await;
-    let (reason, restart_expected_ms) =
-        if restart { ("gateway restarting", Some(RESTART_EXPECTED_MS)) } else { ("gateway stopping", None) };
-    handles.front.fanout.emit(GatewayEvent::Shutdown { reason, restart_expected_ms });
+    proto::runtime::failpoint::hit("sv.stop.draining");
+    let told = GatewayEvent::Shutdown { reason: "gateway stopping", restart_expected_ms: None };
+    handles.front.fanout.emit(told);
     if tokio::task::spawn_blocking(move || front.stop()).await.is_err() {
         tracing::error!("the front did not end cleanly");
     }
@@ -118,11 +157,11 @@ pub async fn stop(handles: &Handles, front: Front, end: &End, notify: &Notify) {
 }
 
 /// Ends the process when the clean-up hangs: nothing that is accepted depends on it.
-fn force_after(restart: bool) {
+fn force_after() {
     let ended = std::thread::Builder::new().name("stop".into()).spawn(move || {
         std::thread::sleep(FORCED_AFTER);
         eprintln!("shutdown timed out; exiting without full cleanup");
-        std::process::exit(i32::from(if restart { exit_code::TEMPORARY } else { exit_code::OK }));
+        std::process::exit(i32::from(exit_code::OK));
     });
     if let Err(error) = ended {
         tracing::warn!(%error, "no thread to bound the stop");
@@ -148,7 +187,7 @@ pub fn exec_again(service: bool) -> Refused {
     failed(service, &error)
 }
 
-fn failed(service: bool, error: &std::io::Error) -> Refused {
+pub fn failed(service: bool, error: &std::io::Error) -> Refused {
     let exit_code = if service { exit_code::TEMPORARY } else { exit_code::FAILURE };
     Refused { message: format!("cannot start again: {error}"), exit_code }
 }
