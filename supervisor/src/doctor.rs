@@ -4,9 +4,11 @@
 //! Not here: arguments, printing, exit codes.
 
 mod agents;
+mod isolation;
 mod places;
 mod processes;
 mod programs;
+mod service;
 mod transcripts;
 
 pub use crate::config::doctor::{Finding, Severity};
@@ -45,9 +47,11 @@ pub fn examine(disk: &ConfigDisk, gateway: &Gateway) -> Vec<Finding> {
     let snapshot = ConfigSnapshot::new(Arc::new(file), ConfigSource::File).ok();
     found.extend(places::examine(disk));
     found.extend(programs::examine());
+    found.extend(service::examine(disk));
     found.extend(processes::examine(disk, snapshot.as_ref(), gateway));
     if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.file.source.exists) {
         found.extend(agents::examine(disk, &snapshot));
+        found.extend(isolation::examine(disk, &snapshot, gateway));
     }
     if gateway.is_stopped() {
         found.extend(places::journal(disk));

@@ -4,7 +4,7 @@
 pub const OK: u8 = 0;
 /// Refused or failed in the foreground; the reason is on stderr.
 pub const FAILURE: u8 = 1;
-/// `status --check`: something is degraded. `health`: the gateway does not answer.
+/// `status --check`, `health --check`: something is degraded.
 pub const DEGRADED: u8 = 2;
 /// The command line is wrong (sysexits `EX_USAGE`).
 pub const USAGE: u8 = 64;

@@ -2,9 +2,11 @@
 //!
 //! Not here: flow control and heartbeats ([`proto::runtime::link`]), process life ([`crate::worker`]).
 
+use crate::worker::sandbox::Sandbox;
 use proto::wire::agent::AgentToSup;
 use proto::wire::channel::ChannelToSup;
-use proto::wire::handshake::{Hello, Isolation, Ready, Reject, WorkerHandshake, WorkerId, WorkerKind};
+use proto::wire::handshake::{Hello, Isolation, REJECT_ISOLATION, Ready, Reject, WorkerHandshake, WorkerId, WorkerKind};
+use proto::wire::isolation::Tier;
 use proto::wire::version::{self, Range};
 use proto::wire::{DecodeError, Wire};
 
@@ -44,8 +46,10 @@ pub struct Expected<'a> {
     pub epoch: u64,
     pub pid: u32,
     pub isolation: Isolation,
-    /// `NoNewPrivs` of the process as /proc shows it: not the worker's own word.
-    pub no_new_privs: Option<bool>,
+    /// How far it is confined, as far as /proc does not contradict its own word.
+    pub sandbox: &'a Sandbox,
+    /// What it has to be under [`Isolation::Require`].
+    pub min: Tier,
 }
 
 /// Why a greeting is not accepted.
@@ -72,8 +76,8 @@ pub fn accept(hello: &Hello, expected: &Expected<'_>) -> Result<u16, HelloRefusa
     let reject = |code: &str, reason: String| HelloRefusal::Reject(Reject { code: code.into(), reason });
     let proto =
         version::negotiate(version::OURS, theirs).map_err(|skew| reject("VERSION", skew.to_string()))?;
-    if expected.isolation == Isolation::Require && expected.no_new_privs != Some(true) {
-        return Err(reject("ISOLATION", "no_new_privs is not in force in /proc".into()));
+    if expected.isolation == Isolation::Require && expected.sandbox.tier < expected.min {
+        return Err(reject(REJECT_ISOLATION, expected.sandbox.refusal(expected.min)));
     }
     Ok(proto)
 }
@@ -99,7 +103,8 @@ mod tests {
 
     fn check(change: impl Fn(&mut Hello), isolation: Isolation) -> Result<u16, HelloRefusal> {
         let worker = WorkerId::agent("main");
-        let expected = Expected { worker: &worker, epoch: 7, pid: 9, isolation, no_new_privs: Some(false) };
+        let sandbox = &Sandbox { tier: Tier::T3, text: String::new(), amiss: Vec::new(), refused: None };
+        let expected = Expected { worker: &worker, epoch: 7, pid: 9, isolation, sandbox, min: Tier::T2 };
         let mut hello = hello();
         change(&mut hello);
         accept(&hello, &expected)

@@ -3,6 +3,8 @@
 //! The truth is always a kernel lock that ends with its holder (`flock`, or a bound abstract socket): there is no stale
 //! case, no file is ever unlinked and no file's content is believed. Content only tells people who the owner is.
 
+mod carry;
+
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
@@ -146,7 +148,7 @@ pub fn lock_instance(state_dir: &Path) -> Result<Held, LockError> {
 pub struct HostLock {
     file: Option<Held>,
     /// Held for its name.
-    _guard: UnixListener,
+    guard: UnixListener,
 }
 
 impl HostLock {
@@ -174,7 +176,7 @@ pub fn lock_host(runtime_dir: Option<&Path>, state_dir: &Path) -> Result<HostLoc
         }
         let path = dir.join("host.lock");
         match try_lock(&path, OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW) {
-            Ok(Attempt::Held(held)) => return Ok(HostLock { file: Some(held), _guard: guard }),
+            Ok(Attempt::Held(held)) => return Ok(HostLock { file: Some(held), guard }),
             Ok(Attempt::Taken) => {
                 let note = read_note(&path);
                 let pid = holder_pid(&path).or_else(|| note.as_ref().map(|note| note.pid));
@@ -186,7 +188,7 @@ pub fn lock_host(runtime_dir: Option<&Path>, state_dir: &Path) -> Result<HostLoc
             Err(error) => tracing::debug!(%error, "host lock directory not usable"),
         }
     }
-    Ok(HostLock { file: None, _guard: guard })
+    Ok(HostLock { file: None, guard })
 }
 
 fn bind_guard() -> Result<UnixListener, LockError> {

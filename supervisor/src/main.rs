@@ -17,17 +17,20 @@ mod paths;
 mod router;
 mod rpc;
 mod scheduler;
+mod service;
 mod takeover;
+mod upgrade;
 mod worker;
 
-use clap::Parser;
 use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match cli::Cli::parse().run() {
+    upgrade::image::look();
+    match cli::Cli::of_process().and_then(cli::Cli::run) {
         Ok(code) => code.into(),
         Err(failure) => {
+            upgrade::image::roll_back(&failure.message);
             // A standard error that is closed is no reason to panic.
             if !failure.message.is_empty() {
                 let _closed = writeln!(std::io::stderr(), "{failure}");

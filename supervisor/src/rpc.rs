@@ -16,6 +16,7 @@ pub mod forward;
 pub mod health;
 pub mod heartbeat;
 pub mod logs;
+mod outbox;
 pub mod pairing;
 pub mod params;
 pub mod presence;
@@ -29,6 +30,7 @@ pub mod usage;
 pub mod workers;
 
 use crate::front::caller::Caller;
+use crate::front::carry::lot::Work;
 use crate::front::frame::Body;
 use crate::front::scope::{ADMIN, PAIRING, READ, Role, WRITE};
 use crate::gateway::Handles;
@@ -181,6 +183,7 @@ pub static TABLE: &[Method] = &[
     method!("cron.list", Scope(READ), Core, Anew, cron::list),
     method!("logs.tail", Scope(READ), Core, Anew, logs::tail),
     method!("config.get", Scope(READ), Core, Anew, config::get),
+    method!("config.plan", Scope(ADMIN), Core, Anew, config::plan),
     method!("config.schema", Scope(READ), Core, Anew, config::schema),
     method!("config.schema.lookup", Scope(READ), Core, Anew, config::schema_lookup),
     method!("config.set", Scope(ADMIN), Core, Anew, config::set),
@@ -190,7 +193,15 @@ pub static TABLE: &[Method] = &[
     method!("workers.restart", Scope(ADMIN), Core, Anew, workers::restart_one),
     method!("workers.stop", Scope(ADMIN), Core, Anew, workers::stop_one),
     method!("workers.release", Scope(ADMIN), Core, Anew, workers::release_one),
+    method!("workers.start", Scope(ADMIN), Core, Anew, workers::start_one),
+    method!("workers.dump", Scope(ADMIN), Core, Anew, workers::dump_one),
+    method!("outbox.list", Scope(READ), Core, Anew, outbox::list),
+    method!("outbox.get", Scope(READ), Core, Anew, outbox::get),
+    method!("outbox.retry", Scope(ADMIN), Core, Anew, outbox::retry),
+    method!("outbox.discard", Scope(ADMIN), Core, Anew, outbox::discard),
     method!("dead-letters.list", Scope(READ), Core, Anew, dead_letters::list),
+    method!("dead-letters.get", Scope(READ), Core, Anew, dead_letters::get),
+    method!("dead-letters.retry", Scope(ADMIN), Core, Anew, dead_letters::retry),
     method!("dead-letters.discard", Scope(ADMIN), Core, Anew, dead_letters::discard),
     method!("system.info", Scope(READ), Core, Anew, workers::info),
     method!("gateway.restart", Scope(ADMIN), Core, Anew, workers::restart),
@@ -238,6 +249,27 @@ static BY_NAME: LazyLock<HashMap<&'static str, &'static Method>> =
 /// Method names that `hello-ok.features.methods` lists.
 pub fn names() -> Vec<&'static str> {
     TABLE.iter().map(|m| m.name).collect()
+}
+
+/// What an in-place restart does about a call that has no answer yet.
+pub fn at_restart(name: &str) -> Work {
+    match BY_NAME.get(name) {
+        // These wait for a run, a delivery or the end of all runs, and do so again after the restart.
+        _ if matches!(name, "agent.wait" | "gateway.drain" | "send") => Work::Wait,
+        Some(Method { repeat: Repeat::OncePerKey, .. } | Method { access: Hello | Scope(READ), .. }) | None => {
+            Work::Question
+        }
+        Some(_) => Work::Change,
+    }
+}
+
+/// Takes the time that a call has waited before a restart off its `timeoutMs`.
+pub fn shorten(name: &str, params: &mut Value, waited: std::time::Duration) {
+    if name == "agent.wait" {
+        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        let asked_ms = params["timeoutMs"].as_u64().unwrap_or(agent::WAIT_MS_DEFAULT);
+        params["timeoutMs"] = asked_ms.saturating_sub(waited_ms).into();
+    }
 }
 
 /// Whether this error is a call with the wrong role; many in a row close the socket.

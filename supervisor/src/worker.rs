@@ -6,24 +6,29 @@
 //!
 //! Not here: what a worker's messages mean (see [`crate::scheduler`] and the delivery of replies).
 
+pub mod carry;
 mod crash_report;
 mod driver;
 mod exit;
 mod handle;
+mod leftovers;
 mod lifecycle;
 mod output;
+mod proc_view;
 mod process;
 mod reaper;
 mod registry;
 mod restart;
+pub mod sandbox;
 mod spec;
+mod suspects;
 
 pub use exit::ExitClass;
 pub use handle::{EnsureError, Refusal, Workers, WorkersConfig};
 pub use lifecycle::State;
-pub use process::{Binary, BinaryError, run_to_end};
+pub use process::{Binary, BinaryError, Output, run_to_end};
 pub use registry::WorkerStatus;
-pub use spec::{IDLE_STOP_SECONDS, OnChange, Provision, WorkerSpec, worker_env};
+pub use spec::{IDLE_STOP_SECONDS, Provision, WorkerSpec, worker_env};
 
 use crate::link::FromWorker;
 use proto::wire::handshake::WorkerId;
@@ -52,6 +57,8 @@ pub enum WorkerEventKind {
     Cancel { corr: u64 },
     /// Its state changed in another way.
     State(State),
+    /// Everything before it was worked off ([`Workers::fence`]).
+    Fence(tokio::sync::oneshot::Sender<()>),
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ import { SessionPicker, agentOf, newSessionKey } from "./sessions.js";
 import { SignIn } from "./signin.js";
 import { newId, store, takeFromAddress } from "./store.js";
 import { Transcript } from "./transcript.js";
+import { Letters } from "./letters.js";
 import { WorkerStrip } from "./workers.js";
 
 const HISTORY_FIRST = 120;
@@ -21,7 +22,7 @@ const AWAY_MS = 1200;
 const TRIES = ["What can you do?", "run: uname -a", "read README.md"];
 
 const find = (id) => document.getElementById(id);
-const el = Object.fromEntries(["agent", "sessions", "new-chat", "connection", "connection-text", "workers", "worker-list", "banner",
+const el = Object.fromEntries(["agent", "sessions", "new-chat", "connection", "connection-text", "workers", "worker-list", "banner", "letters",
   "scroller", "earlier", "welcome", "transcript", "to-bottom", "composer", "message", "stop", "send", "version", "announce", "sign-in",
 ].map((id) => [id.replaceAll("-", "_"), find(id)]));
 
@@ -37,6 +38,7 @@ class Page {
     this.outbox = new Outbox({ gateway: this.gateway, taken: (message, answer) => this.taken(message, answer) });
     this.picker = new SessionPicker({ gateway: this.gateway, select: el.sessions, chosen: (key) => this.openSession(key) });
     this.strip = new WorkerStrip({ gateway: this.gateway, box: el.workers, list: el.worker_list, banner: el.banner });
+    this.letters = new Letters({ gateway: this.gateway, box: el.letters });
     this.signIn = new SignIn({ dialog: el.sign_in, submit: (token) => this.useToken(token), again: () => this.gateway.connect() });
     this.view = new Transcript({
       scroller: el.scroller, list: el.transcript, toBottom: el.to_bottom,
@@ -96,7 +98,10 @@ class Page {
     el.connection.title = [error?.message ?? reason, inMs > 1000 && `next try in ${Math.round(inMs / 1000)} s; press to try now`]
       .filter(Boolean).join("\n") || "Connection to the gateway";
     if (state === "connected") this.arrived();
-    else this.strip.stop();
+    else {
+      this.strip.stop();
+      this.letters.stop();
+    }
     if (state === "waiting") this.awayTimer ??= setTimeout(() => this.strip.away(awayText(this.ending)), AWAY_MS);
     if (state === "pairing") this.explainPairing(error);
     if (state === "refused") this.onRefused(error, kind);
@@ -152,6 +157,7 @@ class Page {
     this.defaultAgent = defaults.defaultAgentId ?? agentOf(this.mainKey) ?? "main";
     setText(el.version, hello.server?.version ? `OpenClaw ${hello.server.version}` : "");
     this.strip.start(hello);
+    this.letters.start();
     if (!this.conversation) this.openSession(this.mainKey);
     else this.rejoin();
     void this.quietly("sessions.subscribe", {});

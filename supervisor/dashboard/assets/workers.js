@@ -41,9 +41,10 @@ export function problemsOf({ health, info, workers }) {
     if (Array.isArray(source?.degraded)) source.degraded.forEach((entry) => add(typeof entry === "string" ? entry : (entry?.message ?? entry?.text)));
   }
   if (health && health.ok === false && !found.size) add("The gateway reports that it is not healthy.");
-  const config = info?.config ?? health?.config;
-  if (config && !found.size && (config.valid === false || config.state === "invalid")) {
-    add(`The configuration is invalid${config.path ? ` (${config.path})` : ""}; the last good one is in use.`);
+  // The health comes with every change of the configuration's state, the rest only now and then.
+  if (health?.ts) {
+    for (const text of found) if (text.startsWith("config: ")) found.delete(text);
+    if (health.config?.line) add(`config: ${health.config.line}`);
   }
   for (const worker of workers ?? []) {
     if (toneOf(worker.state) !== "bad") continue;
@@ -64,7 +65,7 @@ class Chip {
   }
 
   update(worker, now) {
-    const { id, kind, pid, state, restarts, sinceMs, why } = worker;
+    const { id, kind, pid, state, restarts, sinceMs, why, sandbox } = worker;
     setText(this.name, id);
     setText(this.state, state ?? "");
     this.el.dataset.tone = toneOf(state);
@@ -72,10 +73,12 @@ class Chip {
     const facts = [
       pid ? `pid ${pid}` : "no process", memory,
       restarts === undefined ? "" : `${restarts} ${restarts === 1 ? "restart" : "restarts"}`,
+      sandbox?.tier,
     ];
     setText(this.facts, facts.filter(Boolean).join(" · "));
     const age = sinceMs ? ageText(now - sinceMs) : "";
-    this.el.title = [kind && `${kind} worker`, age && `${state} for ${age}`, why].filter(Boolean).join("\n");
+    this.el.title = [kind && `${kind} worker`, age && `${state} for ${age}`, why,
+      sandbox?.text && `confined: ${sandbox.text}`, ...(sandbox?.amiss ?? [])].filter(Boolean).join("\n");
   }
 }
 

@@ -9,6 +9,8 @@
 //!
 //! One task per account keeps the order. Nothing is acknowledged before its C1.
 
+mod context;
+
 use super::access::{self, Access, CommandFacts, Mention};
 use super::group_history::GroupHistory;
 use super::pairing::{self, Knock, PairingStore};
@@ -26,9 +28,12 @@ use crate::scheduler::stored::StoredTurn;
 use crate::worker::Workers;
 use proto::view::{AccountView, PeerKind};
 use proto::wire::agent::{Origin, OriginKind, OutPart, RunInput, Target};
-use proto::wire::channel::{ChatKind, Cursor, InboundAck, InboundMsg, InboundNack, SupToChannel};
+use proto::wire::channel::{
+    ChatKind, Cursor, InboundAck, InboundMsg, InboundNack, SupToChannel, Unreadable,
+};
 use proto::wire::handshake::WorkerId;
-use serde_json::{Map, Value, json};
+use context::context;
+use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -58,6 +63,7 @@ struct Parts {
 
 enum Item {
     Message(Box<InboundMsg>),
+    Unreadable(Box<Unreadable>),
     Cursor(Cursor),
 }
 
@@ -71,6 +77,10 @@ impl Intake {
 
     pub async fn message(&self, worker: &WorkerId, message: InboundMsg) {
         self.tell(worker, Item::Message(Box::new(message))).await;
+    }
+
+    pub async fn unreadable(&self, worker: &WorkerId, message: Unreadable) {
+        self.tell(worker, Item::Unreadable(Box::new(message))).await;
     }
 
     pub async fn cursor(&self, worker: &WorkerId, cursor: Cursor) {
@@ -131,6 +141,7 @@ impl AccountIntake {
     async fn on_item(&mut self, item: Item) {
         match item {
             Item::Message(message) => self.on_message(*message).await,
+            Item::Unreadable(message) => self.on_unreadable(*message).await,
             Item::Cursor(cursor) => {
                 let update =
                     CursorUpdate { account: self.key.clone(), scope: cursor.scope, value: cursor.value };
@@ -138,6 +149,30 @@ impl AccountIntake {
                     tracing::warn!(account = %self.key, %error, "position not stored; the network will repeat");
                 }
             }
+        }
+    }
+
+    /// Kept as it came, for a person to look at; nobody here looks into it.
+    async fn on_unreadable(&self, message: Unreadable) {
+        let Unreadable { ext_id, raw, cursor } = message;
+        let inbound = NewInbound {
+            account: self.key.clone(),
+            ext_id: ext_id.clone(),
+            chat: String::new(),
+            session_key: String::new(),
+            agent: String::new(),
+            client_run_id: None,
+            recv_us: now_us(),
+            net_ts_us: None,
+            body: raw.into_bytes(),
+            raw_hash: None,
+            disposition: Disposition::Suppress,
+        };
+        let account = self.key.clone();
+        let cursor = cursor.map(|Cursor { scope, value }| CursorUpdate { account, scope, value });
+        match self.parts.journal.bury(AcceptInbound { inbound, cursor, dedupe: None }).await {
+            Ok(_) => self.acknowledge(&ext_id),
+            Err(error) => self.refuse(&ext_id, &error),
         }
     }
 
@@ -155,11 +190,11 @@ impl AccountIntake {
         match self.commit(&message, &admitted, disposition).await {
             Ok(Accepted::New { seq }) => {
                 proto::runtime::failpoint::hit("sv.c1.after");
-                self.acknowledge(&message);
+                self.acknowledge(&message.ext_id);
                 self.after(&message, admitted, allowed, stop, seq).await;
             }
-            Ok(Accepted::Duplicate(_) | Accepted::Replayed(_)) => self.acknowledge(&message),
-            Err(error) => self.refuse(&message, &error),
+            Ok(Accepted::Duplicate(_) | Accepted::Replayed(_)) => self.acknowledge(&message.ext_id),
+            Err(error) => self.refuse(&message.ext_id, &error),
         }
     }
 
@@ -347,17 +382,17 @@ impl AccountIntake {
         self.parts.journal.accept_inbound(AcceptInbound { inbound, cursor, dedupe: None }).await
     }
 
-    fn acknowledge(&self, message: &InboundMsg) {
-        let ack = SupToChannel::InboundAck(InboundAck { ext_ids: vec![message.ext_id.clone()] });
+    fn acknowledge(&self, ext_id: &str) {
+        let ack = SupToChannel::InboundAck(InboundAck { ext_ids: vec![ext_id.to_owned()] });
         if let Err(refusal) = self.parts.workers.try_send(&worker_of(&self.key), ack) {
             tracing::info!(account = %self.key, %refusal, "acknowledgement not delivered; the network will repeat");
         }
     }
 
-    fn refuse(&self, message: &InboundMsg, error: &JournalError) {
+    fn refuse(&self, ext_id: &str, error: &JournalError) {
         tracing::error!(account = %self.key, %error, "message not stored; it stays with the network");
         let nack =
-            InboundNack { ext_id: message.ext_id.clone(), why: error.to_string(), retry_ms: NACK_RETRY_MS };
+            InboundNack { ext_id: ext_id.to_owned(), why: error.to_string(), retry_ms: NACK_RETRY_MS };
         if let Err(refusal) =
             self.parts.workers.try_send(&worker_of(&self.key), SupToChannel::InboundNack(nack))
         {
@@ -434,42 +469,4 @@ impl AccountIntake {
 fn title(channel: &str) -> String {
     let mut letters = channel.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-}
-
-/// What the model may read of where the message comes from; untrusted.
-fn context(message: &InboundMsg, history: Vec<Value>) -> Value {
-    let mut context = Map::new();
-    let direct = message.chat.kind == ChatKind::Direct;
-    let mut conversation = Map::new();
-    if !direct {
-        let label = message.chat.title.clone().unwrap_or_else(|| message.chat.id.clone());
-        conversation.insert("message_id".to_owned(), json!(message.message_id));
-        conversation.insert("sender_id".to_owned(), json!(message.sender.id));
-        conversation.insert("conversation_label".to_owned(), json!(label));
-        conversation.insert("is_group_chat".to_owned(), json!(true));
-        conversation.insert("was_mentioned".to_owned(), json!(message.mentioned));
-        let sender = &message.sender;
-        let label =
-            sender.name.clone().or_else(|| sender.username.clone()).unwrap_or_else(|| sender.id.clone());
-        context.insert(
-            "sender".to_owned(),
-            json!({"label": label, "name": sender.name, "username": sender.username}),
-        );
-    }
-    if let Some(reply) = &message.reply_to {
-        conversation.insert("has_reply_context".to_owned(), json!(true));
-        context.insert("reply".to_owned(), json!({"sender_label": reply.sender, "body": reply.text}));
-    }
-    if let Some(from) = &message.forwarded_from {
-        conversation.insert("has_forwarded_context".to_owned(), json!(true));
-        context.insert("forwarded".to_owned(), json!({"from": from}));
-    }
-    if !history.is_empty() {
-        conversation.insert("history_count".to_owned(), json!(history.len()));
-        context.insert("history".to_owned(), Value::Array(history));
-    }
-    if !conversation.is_empty() {
-        context.insert("conversation".to_owned(), Value::Object(conversation));
-    }
-    Value::Object(context)
 }

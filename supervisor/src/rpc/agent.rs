@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 /// `agent.wait` without a time of its own.
-const WAIT_MS_DEFAULT: u64 = 30_000;
+pub const WAIT_MS_DEFAULT: u64 = 30_000;
 /// Longest wait: a 32-bit timer.
 const WAIT_MS_MAX: u64 = 2_147_483_647;
 /// Metadata that goes into the session's row.
@@ -37,6 +37,16 @@ pub async fn agent(gw: &Handles, caller: &Caller, params: Value) -> Answer {
     }
     let accepted = json!({"runId": run_id, "status": "accepted", "acceptedAt": submitted.accepted_ms});
     Ok(Reply::followed_by(accepted, ended(run_id, submitted.progress)))
+}
+
+/// The second response of [`agent`] for a run that was accepted before an in-place restart; `None` when the run is
+/// not known any more.
+pub async fn outcome_of(
+    gw: &Handles,
+    run_id: &str,
+) -> Option<impl Future<Output = Result<Body, RpcError>> + use<>> {
+    let progress = gw.scheduler.follow(run_id).await?;
+    Some(ended(run_id.to_owned(), progress))
 }
 
 async fn ended(run_id: String, mut progress: watch::Receiver<RunProgress>) -> Result<Body, RpcError> {

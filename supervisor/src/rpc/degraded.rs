@@ -21,13 +21,8 @@ pub async fn now(gw: &Handles) -> Vec<String> {
 /// The rule behind [`now`].
 pub fn problems(config: &ConfigState, journal: &JournalStats, workers: &[WorkerStatus]) -> Vec<String> {
     let mut found = Vec::new();
-    if config.state == "invalid" {
-        let first = config.errors.first().map_or("", String::as_str);
-        let instead = match config.source {
-            "lastGood" => "running lastGood, the copy that was kept of the last good one",
-            _ => "running what was read before",
-        };
-        found.push(format!("config: INVALID – {first}; {instead}"));
+    if config.diverges() {
+        found.push(format!("config: {}", config.line()));
     }
     if let Some(why) = &journal.readonly {
         found.push(format!("journal: readonly – {why}"));
@@ -85,6 +80,8 @@ mod tests {
             queue: 0,
             lag_ms: 0,
             last_crash: None,
+            outdated: false,
+            sandbox: None,
         }
     }
 
@@ -96,6 +93,9 @@ mod tests {
             file_hash: String::new(),
             source: "file",
             errors: vec!["gateway.port: expected a number".to_owned()],
+            pending: Vec::new(),
+            since_ms: None,
+            settling: false,
         };
         let mut journal = JournalStats::default();
         let well = [worker(State::Idle, None), worker(State::Ready, Some("said long ago"))];
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(
             problems(&config, &journal, &ill),
             [
-                "config: INVALID – gateway.port: expected a number; running what was read before",
+                "config: INVALID – gateway.port: expected a number; running what was read before (?)",
                 "journal: readonly – no space left",
                 "journal: damaged – page 3",
                 "agent:main: quarantined – died 5 times",

@@ -76,7 +76,7 @@ async fn snapshot(gw: &Handles, probe: bool) -> Value {
     }
     let of_default = agents.iter().find(|row| row["isDefault"] == true).map(|row| row["sessions"].clone());
     let seconds = heartbeat(&config, default)["everyMs"].as_u64().map_or(0, |ms| ms / 1_000);
-    json!({
+    let mut made = json!({
         "ok": true,
         "ts": now,
         "durationMs": u64::try_from(began.elapsed().as_millis()).unwrap_or(0),
@@ -87,7 +87,21 @@ async fn snapshot(gw: &Handles, probe: bool) -> Value {
         "defaultAgentId": default,
         "agents": agents,
         "sessions": of_default,
-    })
+    });
+    if let Some(config) = divergence(gw).await {
+        made["config"] = config;
+    }
+    made
+}
+
+/// The configuration's state, while the file is not what runs: `{state, errors, activeHash, fileHash, source, pending,
+/// sinceMs, settling, line}`. In every snapshot that clients get, the first one included.
+async fn divergence(gw: &Handles) -> Option<Value> {
+    let config = gw.config.clone();
+    let state = tokio::task::spawn_blocking(move || config.state()).await.ok()?;
+    let mut shown = state.diverges().then(|| json!(state))?;
+    shown["line"] = state.line().into();
+    Some(shown)
 }
 
 /// What `channels.status` says, one row per channel with its accounts inside: `{channels, channelOrder, channelLabels, …}`.
