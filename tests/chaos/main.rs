@@ -1,203 +1,163 @@
-//! A death at every point that the durability rules name, one at a time: `cargo test -p tests --test chaos`, or one point by
-//! `-- <part of its name>`.
+//! The fault matrix: what can go wrong, one thing at a time and all at once, and what must hold afterwards.
 //!
-//! Each case is a gateway with a Telegram bot and a scripted model, built with failpoints. A person writes one message; the
-//! model calls a tool that leaves a mark, then answers. One process kills itself at the point; the gateway, if it was that,
-//! is started again. What must hold then: one complete reply in the chat and at most one empty placeholder, the tool ran at
-//! most once, the network's queue is empty, the transcript is readable, and nothing is left running.
+//! ```text
+//! cargo test -p tests --test chaos                                       the smoke tier
+//! cargo test -p tests --test chaos -- --tier full --seed 7               all points, actions, classes, faults
+//! cargo test -p tests --test chaos -- --tier kills --count 5000 --seed 7 random kills of all processes under load
+//! cargo test -p tests --test chaos -- --tier soak --minutes 10 --seed 7  random faults of all kinds under load
+//! cargo test -p tests --test chaos -- --list --tier full                 names only
+//! cargo test -p tests --test chaos -- --tier full --filter ag.c5         some of them
+//! ```
 //!
-//! The full matrix (several sessions, other actions, seeded faults) is the next step; this is its first row.
+//! The seed is printed, and the same seed makes the same choices. The report is `target/resilience.json`.
 
-use futures_util::FutureExt;
-use harness::executables;
-use harness::gateway::{TestGateway, children_of, is_alive, merge};
-use harness::model_server::{ModelServer, Reply, Rule, Script};
-use harness::telegram_server::TelegramServer;
+mod case;
+mod crash;
+mod faults;
+mod points;
+mod report;
+mod storm;
+
+use case::{Case, Ended, Tier};
+use harness::gateway::{children_of, command_line};
 use harness::wait;
-use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
-/// Points and what happens there.
-const POINTS: &[(&str, &str)] = &[
-    ("ch.recv.before_inbound", "kill"),
-    ("ch.recv.after_inbound", "kill"),
-    ("ch.ack.before", "kill"),
-    ("ch.ack.after", "kill"),
-    ("sv.in.before_c1", "kill"),
-    ("sv.c1.mid", "kill"),
-    ("sv.c1.after", "kill"),
-    ("sv.c2.before", "kill"),
-    ("sv.c2.after", "kill"),
-    ("sv.startrun.sent", "kill"),
-    ("ag.start.before_c3", "kill"),
-    ("ag.c3.mid_write", "torn(30)"),
-    ("ag.c3.after", "kill"),
-    ("ag.llm.connect", "kill"),
-    ("ag.llm.mid_stream", "kill"),
-    ("ag.llm.after", "abort"),
-    ("ag.c4.mid_write", "torn(30)"),
-    ("ag.c4.after", "kill"),
-    ("ag.c5.after", "kill"),
-    ("ag.tool.running", "kill"),
-    ("ag.tool.after_exit", "kill"),
-    ("ag.c6.mid_write", "torn(30)"),
-    ("ag.c6.after", "kill"),
-    ("ag.c7.mid_write", "torn(30)"),
-    ("ag.c7.after", "kill"),
-    ("ag.final.sent", "kill"),
-    ("ag.store.mid", "kill"),
-    ("sv.c8.before", "kill"),
-    ("sv.c8.after", "kill"),
-    ("sv.c9.after", "kill"),
-    ("ch.send.before_started", "kill"),
-    ("ch.place.after_response", "kill"),
-    ("sv.c10.after", "kill"),
-    ("ch.send.after_started", "kill"),
-    ("ch.wire.before_write", "kill"),
-    ("ch.wire.after_response", "kill"),
-    ("ch.result.before", "kill"),
-    ("sv.c12.before", "kill"),
-];
+/// Cases at the same time: each is mostly waiting for processes.
+const JOBS: usize = 4;
+/// Cases that wait for half a minute each, at the same time.
+const SLOW_JOBS: usize = 16;
 
-const CHAT: i64 = 7001;
-const ANSWER: &str = "The work is done.";
-const PLACEHOLDER: &str = "…";
+pub struct Options {
+    pub tier: Tier,
+    pub seed: u64,
+    pub filters: Vec<String>,
+    pub minutes: u64,
+    pub count: u64,
+    pub jobs: usize,
+    pub list: bool,
+}
 
-fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let chosen = POINTS
-        .iter()
-        .filter(|(point, _)| wanted.is_empty() || wanted.iter().any(|part| point.contains(part.as_str())));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime");
-    let (mut passed, mut failed) = (0, 0);
-    for (point, action) in chosen {
-        let begun = Instant::now();
-        let result = runtime.block_on(AssertUnwindSafe(case(point, action)).catch_unwind());
-        let took = begun.elapsed().as_millis();
-        match result {
-            Ok(note) => {
-                passed += 1;
-                println!("{point} ({action}) ... ok, {note}, {took} ms");
+fn options() -> Result<Options, String> {
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |time| time.as_secs());
+    let mut options = Options {
+        tier: Tier::Smoke,
+        seed: now % 1_000_000,
+        filters: Vec::new(),
+        minutes: 10,
+        count: 60,
+        jobs: JOBS,
+        list: false,
+    };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut number = |name: &str| -> Result<u64, String> {
+            let value = args.next().unwrap_or_default();
+            value.parse().map_err(|_| format!("{name} needs a number, not \"{value}\""))
+        };
+        match arg.as_str() {
+            "--seed" => options.seed = number("--seed")?,
+            "--minutes" => options.minutes = number("--minutes")?,
+            "--count" => options.count = number("--count")?,
+            "--jobs" => options.jobs = number("--jobs")?.max(1) as usize,
+            "--list" => options.list = true,
+            "--tier" => options.tier = args.next().unwrap_or_default().parse()?,
+            "--filter" => options.filters.extend(args.next()),
+            // Words of cargo's own harness that tools pass along.
+            "--nocapture" | "--quiet" | "-q" | "--exact" => {}
+            word if word.starts_with('-') => {
+                return Err(format!("unknown option {word}; see the head of tests/chaos/main.rs"));
             }
-            Err(_) => {
-                failed += 1;
-                println!("{point} ({action}) ... FAILED");
-            }
+            word => options.filters.push(word.to_owned()),
         }
     }
-    println!("{passed} passed, {failed} failed");
+    Ok(options)
+}
+
+fn main() {
+    let options = match options() {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("{why}");
+            std::process::exit(2);
+        }
+    };
+    let fits = |case: &Case| {
+        options.filters.is_empty() || options.filters.iter().any(|part| case.name.contains(part.as_str()))
+    };
+    let cases: Vec<Case> = case::all(&options).into_iter().filter(fits).collect();
+    if options.list {
+        for case in &cases {
+            println!(
+                "{}: {}; {}; {}; {} -> {}",
+                case.name, case.topology, case.load, case.fault, case.injection, case.expected
+            );
+        }
+        return;
+    }
+    println!("tier {}, seed {}, {} cases", options.tier.name(), options.seed, cases.len());
+    let begun = Instant::now();
+    let ended = run_all(cases, &options);
+    let failed = report::write(&options, &ended, begun.elapsed());
     std::process::exit(i32::from(failed > 0));
 }
 
-/// One death. Gives a note about what was seen.
-async fn case(point: &str, action: &str) -> String {
-    let (server, model) = (TelegramServer::start().await, ModelServer::start(script()).await);
-    let spec = format!("{point}=1*return({action})");
-    let mut gateway = TestGateway::builder()
-        .bin(executables::with_failpoints())
-        .env("OPENCLAW_FAILPOINTS", &spec)
-        .config(config(&server, &model))
-        .start()
-        .await;
-    server.push_text(CHAT, CHAT, "do the work");
-    let mut deaths = 0;
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
-        if !is_alive(gateway.pid()) {
-            deaths += 1;
-            gateway.wait_exit();
-            gateway.forget_env("OPENCLAW_FAILPOINTS");
-            gateway.restart().await;
-        }
-        if texts(&server).iter().any(|text| text.contains(ANSWER)) && server.unconfirmed() == 0 {
-            break;
-        }
-        assert!(Instant::now() < end, "no answer at {point}: {:?}", server.visible_texts(CHAT));
-        wait::step().await;
+fn run_all(cases: Vec<Case>, options: &Options) -> Vec<Ended> {
+    // Orphans of dead gateways become our children, so that what is left of them can be seen at the end.
+    let adopts = nix::sys::prctl::set_child_subreaper(true).is_ok();
+    let (slow, quick): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(|case| case.slow);
+    let (alone, quick): (Vec<Case>, Vec<Case>) = quick.into_iter().partition(|case| case.alone);
+    let mut ended = side_by_side(quick, options.jobs);
+    ended.extend(side_by_side(slow, SLOW_JOBS));
+    ended.extend(side_by_side(alone, 1));
+    if adopts {
+        ended.extend(left_over());
     }
-    settled(&mut gateway).await;
-    let shown = server.visible_texts(CHAT);
-    let replies = shown.iter().filter(|text| text.contains(ANSWER)).count();
-    let orphans = shown.iter().filter(|text| *text == PLACEHOLDER).count();
-    assert_eq!(replies, 1, "one complete reply at {point}: {shown:?}");
-    assert!(orphans <= 1, "at most one empty placeholder at {point}: {shown:?}");
-    let ledger = std::fs::read_to_string(gateway.workspace().join("ledger.txt")).unwrap_or_default();
-    let marks = ledger.lines().count();
-    assert!(marks <= 1, "the tool ran {marks} times at {point}");
-    readable(&gateway);
-    assert!(deaths > 0 || reborn(&gateway), "nothing died: {point} was never reached");
-    let children = children_of(gateway.pid());
-    assert!(gateway.signal_and_wait(Signal::SIGTERM).success(), "an orderly stop after {point}");
-    assert!(children.iter().all(|pid| !is_alive(*pid)), "a worker outlived its supervisor at {point}");
-    let died = if deaths > 0 { "gateway restarted" } else { "worker restarted" };
-    format!("{died}, tool ran {marks}x, {orphans} placeholders")
+    ended
 }
 
-fn script() -> Script {
-    let call = Reply {
-        text: "I will do it.".into(),
-        ..Reply::call("exec", json!({"command": "echo mark >> ledger.txt"}))
-    };
-    let answer = Reply { text: ANSWER.into(), chunk_chars: 4, delay_ms: 5, ..Reply::default() };
-    let first = Rule { after_tool: Some(false), reply: call, ..Rule::default() };
-    Script { rules: vec![first], otherwise: answer, ..Script::default() }
-}
-
-fn config(server: &TelegramServer, model: &ModelServer) -> Value {
-    let mut config = json!({
-        "models": {"mode": "merge", "providers": {"double": {
-            "baseUrl": model.openai_url(), "apiKey": "sk-test", "api": "openai-completions",
-            "models": [{"id": "m1", "name": "m1", "contextWindow": 32000, "maxTokens": 1000}],
-        }}},
-        "agents": {"defaults": {"model": {"primary": "double/m1"}, "retry": {"minDelayMs": 10}}},
+fn side_by_side(cases: Vec<Case>, jobs: usize) -> Vec<Ended> {
+    let waiting = Mutex::new(VecDeque::from(cases));
+    let done = Mutex::new(Vec::new());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(case) = next() {
+                    let ended = run(case);
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push(ended);
+                }
+            });
+        }
     });
-    let bot = json!({"channels": {"telegram": {
-        "botToken": server.token(), "apiRoot": server.api_root(), "dmPolicy": "open", "allowFrom": ["*"],
-    }}});
-    merge(&mut config, &bot);
-    config
+    done.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn texts(server: &TelegramServer) -> Vec<String> {
-    server.visible_texts(CHAT)
+fn run(case: Case) -> Ended {
+    let begun = Instant::now();
+    let Case { name, work, .. } = case;
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        runtime.expect("a runtime").block_on(work())
+    }));
+    let outcome = outcome.unwrap_or_else(|_| case::Outcome::failed("panicked; see above".to_owned()));
+    let ended = Ended { name, outcome, took_ms: begun.elapsed().as_millis() as u64 };
+    ended.print();
+    ended
 }
 
-/// No run and no delivery is open any more.
-async fn settled(gateway: &mut TestGateway) {
-    wait::until("everything is settled", async || {
-        if !is_alive(gateway.pid()) {
-            gateway.wait_exit();
-            gateway.forget_env("OPENCLAW_FAILPOINTS");
-            gateway.restart().await;
-        }
-        let output = gateway.cli(&["gateway", "call", "system.info", "--json"]);
-        let info: Value = serde_json::from_slice(&output.stdout).ok()?;
-        let open = |key: &str| info["journal"][key].as_u64();
-        let idle =
-            open("runsOpen") == Some(0) && open("outboxOpen") == Some(0) && open("inboundWaiting") == Some(0);
-        idle.then_some(())
+/// Processes of dead gateways that nobody ended (I7 for the whole run).
+fn left_over() -> Option<Ended> {
+    let left = wait::until_gone(&children_of(std::process::id()));
+    let left: Vec<String> = left.into_iter().map(|pid| format!("I7: {pid} {}", command_line(pid))).collect();
+    (!left.is_empty()).then(|| {
+        let ended =
+            Ended { name: "left over".into(), outcome: case::Outcome::failed(left.join(", ")), took_ms: 0 };
+        ended.print();
+        ended
     })
-    .await;
-}
-
-/// Whether a worker is in a later life than its first: without it the point was never reached.
-fn reborn(gateway: &TestGateway) -> bool {
-    let output = gateway.cli(&["gateway", "call", "workers.list", "--json"]);
-    let listed: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    listed["workers"].as_array().into_iter().flatten().any(|worker| worker["epoch"].as_u64() > Some(1))
-}
-
-fn readable(gateway: &TestGateway) {
-    let dir = gateway.state_dir().join("agents/main/sessions");
-    for entry in std::fs::read_dir(dir).expect("sessions").flatten() {
-        if entry.path().extension().is_some_and(|extension| extension == "jsonl") {
-            let text = std::fs::read_to_string(entry.path()).expect("a transcript");
-            for line in text.lines() {
-                let _entry: Value = serde_json::from_str(line).expect("every line of a transcript is JSON");
-            }
-        }
-    }
 }

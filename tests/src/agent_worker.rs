@@ -85,6 +85,7 @@ impl AgentWorker {
             proto_min: PROTO_MIN,
             proto_max: PROTO_MAX,
             isolation: Isolation::BestEffort,
+            policy: None,
             log_level: "warn".to_owned(),
             boot_id: Id::now(),
             failpoints: failpoints.to_owned(),

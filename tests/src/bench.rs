@@ -4,12 +4,14 @@
 //! the model run in this process and share the machine with what is measured. Nothing here looks into a gateway: time is
 //! a client's, memory and processor time are the kernel's. What each figure means is in `docs/benchmarks.md`.
 
+mod churn;
 mod cold_start;
 mod fanout;
 mod health;
 mod idle;
 mod listener;
 mod model;
+mod neighbours;
 mod process;
 mod report;
 mod scene;
@@ -23,11 +25,13 @@ use std::time::Duration;
 
 /// Sizes, in the order in which they are run: what needs a quiet machine comes first.
 const PARTS: [&str; 7] = ["size", "cold-start", "status", "health", "turn", "fanout", "idle"];
+/// Longer ones, run only when they are named.
+const LONG_PARTS: [&str; 2] = ["neighbours", "churn"];
 
 /// What to measure, and how much of it.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Names of [`PARTS`]; all when empty.
+    /// Names of [`PARTS`] and [`LONG_PARTS`]; all of the first when empty.
     pub only: Vec<String>,
     /// Directory of the three executables.
     pub bin: PathBuf,
@@ -39,6 +43,10 @@ pub struct Options {
     pub turns: usize,
     /// Sessions at once, one row each.
     pub sessions: Vec<usize>,
+    /// Restarts of workers in `churn`.
+    pub restarts: usize,
+    /// Turns in `churn`.
+    pub runs: usize,
 }
 
 impl Options {
@@ -54,6 +62,8 @@ impl Options {
             idle_wait: Duration::from_secs(30),
             turns: 20,
             sessions: vec![1, 8, 64],
+            restarts: 5000,
+            runs: 20_000,
         };
         while let Some(flag) = args.next() {
             if flag == "--json" {
@@ -66,6 +76,8 @@ impl Options {
                 "--only" => options.only = value.split(',').map(str::to_owned).collect(),
                 "--bin" => options.bin = PathBuf::from(&value),
                 "--idle-wait-s" => options.idle_wait = Duration::from_secs(number()?),
+                "--restarts" => options.restarts = usize::try_from(number()?)?,
+                "--runs" => options.runs = usize::try_from(number()?)?,
                 "--turns" => options.turns = usize::try_from(number()?)?,
                 "--sessions" => {
                     options.sessions = value.split(',').map(str::parse).collect::<Result<_, _>>()?;
@@ -73,19 +85,22 @@ impl Options {
                 _ => bail!("unknown flag {flag}; {USAGE}"),
             }
         }
-        if let Some(unknown) = options.only.iter().find(|name| !PARTS.contains(&name.as_str())) {
-            bail!("--only {unknown}: no such part; known are {}", PARTS.join(", "));
+        let known = || PARTS.iter().chain(&LONG_PARTS);
+        if let Some(unknown) = options.only.iter().find(|name| !known().any(|part| part == name)) {
+            let known: Vec<&str> = known().copied().collect();
+            bail!("--only {unknown}: no such part; known are {}", known.join(", "));
         }
         Ok(options)
     }
 
     fn wants(&self, part: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|name| name == part)
+        let named = self.only.iter().any(|name| name == part);
+        named || (self.only.is_empty() && PARTS.contains(&part))
     }
 }
 
 const USAGE: &str = "usage: openclaw-bench [--only part,…] [--bin directory] [--json] [--idle-wait-s 30] \
-[--turns 20] [--sessions 1,8,64]";
+[--turns 20] [--sessions 1,8,64] [--restarts 5000] [--runs 20000]";
 
 /// Where this program lies: the executables of the same build are beside it.
 fn default_bin() -> anyhow::Result<PathBuf> {
@@ -112,7 +127,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     }
     let load_before = process::load_average();
     let mut rows = Vec::new();
-    for part in PARTS.iter().filter(|part| options.wants(part)) {
+    for part in PARTS.iter().chain(&LONG_PARTS).filter(|part| options.wants(part)) {
         eprintln!("measuring {part} …");
         let measured: Vec<Row> = match *part {
             "size" => report::sizes(&options.bin)?,
@@ -121,6 +136,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             "health" => health::measure(options).await?,
             "turn" => turn::measure(options).await?,
             "fanout" => fanout::measure(options).await?,
+            "neighbours" => neighbours::measure(options).await?,
+            "churn" => churn::measure(options).await?,
             _ => idle::measure(options).await?,
         };
         rows.extend(measured);

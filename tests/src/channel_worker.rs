@@ -102,6 +102,7 @@ impl ChannelWorker {
             proto_min: PROTO_MIN,
             proto_max: PROTO_MAX,
             isolation: Isolation::BestEffort,
+            policy: None,
             log_level: "error".to_owned(),
             boot_id: Id::now(),
             failpoints: start.failpoints.to_owned(),

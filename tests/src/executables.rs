@@ -17,9 +17,12 @@ pub fn directory() -> &'static Path {
     })
 }
 
-/// The same with failpoints compiled in, in a target directory of its own.
+/// The same with failpoints compiled in, in a target directory of its own; `OPENCLAW_TEST_FAILPOINT_BIN` names another.
 pub fn with_failpoints() -> &'static Path {
     FAILPOINTS.get_or_init(|| {
+        if let Some(given) = std::env::var_os("OPENCLAW_TEST_FAILPOINT_BIN") {
+            return PathBuf::from(given);
+        }
         let features =
             ["--features", "supervisor/failpoints,worker-agent/failpoints,worker-channel/failpoints"];
         build(&target_dir().join("failpoints"), &features)
@@ -61,4 +64,11 @@ fn build(target: &Path, features: &[&str]) -> PathBuf {
         .expect("cargo can be run");
     assert!(status.success(), "the executables under test do not build");
     target.join("debug")
+}
+
+/// A program of the tests crate itself, as cargo builds it with the tests.
+pub fn of_this_crate(name: &str) -> PathBuf {
+    let exe = std::env::current_exe().expect("the test knows its own path");
+    let profile = exe.ancestors().find(|dir| dir.join("deps").is_dir()).expect("target/<profile>");
+    profile.join(name)
 }

@@ -4,6 +4,7 @@ use crate::{executables, wait};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use tempfile::TempDir;
@@ -21,6 +22,8 @@ pub struct Builder {
     files: Vec<(String, String)>,
     wait_ready: bool,
     state: Option<PathBuf>,
+    user: Option<u32>,
+    port_in_config: bool,
 }
 
 /// A running gateway.
@@ -33,6 +36,9 @@ pub struct TestGateway {
     child: Child,
     starts: u32,
     state: PathBuf,
+    user: Option<u32>,
+    /// The port is not given by a flag, so that the configuration decides.
+    port_in_config: bool,
 }
 
 /// A port that is free now. Another process may take it; the gateway then says so and the test fails clearly.
@@ -78,6 +84,8 @@ impl Default for Builder {
             files: Vec::new(),
             wait_ready: true,
             state: None,
+            user: None,
+            port_in_config: false,
         }
     }
 }
@@ -105,6 +113,11 @@ impl Builder {
         self.port = Some(port);
         self
     }
+    /// The port stands in the configuration, where an edit can move it, and not in a flag.
+    pub fn port_in_config(mut self) -> Self {
+        self.port_in_config = true;
+        self
+    }
     /// A file below the home directory.
     pub fn file(mut self, path: &str, text: &str) -> Self {
         self.files.push((path.to_owned(), text.to_owned()));
@@ -115,6 +128,11 @@ impl Builder {
         self.state = Some(path.to_owned());
         self
     }
+    /// Runs as this user, who then owns the home directory. Only root may ask for it.
+    pub fn user(mut self, uid: u32) -> Self {
+        self.user = Some(uid);
+        self
+    }
     /// Do not wait for readiness (the start is expected to fail).
     pub fn without_waiting(mut self) -> Self {
         self.wait_ready = false;
@@ -122,7 +140,11 @@ impl Builder {
     }
 
     /// Starts it and waits until it is ready.
-    pub async fn start(self) -> TestGateway {
+    pub async fn start(mut self) -> TestGateway {
+        let port = self.port.unwrap_or_else(free_port);
+        if self.port_in_config {
+            self.config["gateway"]["port"] = json!(port);
+        }
         let home = tempfile::tempdir().expect("a temporary home");
         let state = self.state.unwrap_or_else(|| home.path().join(".openclaw"));
         fs::create_dir_all(state.join("workspace")).expect("the state directory");
@@ -132,12 +154,17 @@ impl Builder {
             fs::create_dir_all(path.parent().expect("a parent")).expect("its directory");
             fs::write(path, text).expect("a file");
         }
-        let port = self.port.unwrap_or_else(free_port);
         let bin = self.bin.unwrap_or_else(|| executables::directory().to_owned());
+        if let Some(uid) = self.user {
+            give(home.path(), uid);
+            give(&state, uid);
+        }
         let places = (home.path(), state.as_path());
-        let child = spawn(&bin, places, port, &self.args, &self.env, 0);
+        let flag = (!self.port_in_config).then_some(port);
+        let child = spawn(&bin, places, flag, &self.args, &self.env, (0, self.user));
+        let (args, env, user, port_in_config) = (self.args, self.env, self.user, self.port_in_config);
         let gateway =
-            TestGateway { home, port, bin, args: self.args, env: self.env, child, starts: 0, state };
+            TestGateway { home, port, bin, args, env, child, starts: 0, state, user, port_in_config };
         if self.wait_ready {
             gateway.ready().await;
         }
@@ -145,19 +172,44 @@ impl Builder {
     }
 }
 
-/// `places`: home and state directory.
+/// Everything below `dir` belongs to this user.
+pub fn give(dir: &Path, uid: u32) {
+    let owner = format!("{uid}:{uid}");
+    let status = Command::new("chown").args(["-R", &owner]).arg(dir).status();
+    assert!(status.is_ok_and(|status| status.success()), "chown {} {}", owner, dir.display());
+}
+
+/// `places`: home and state directory. `start`: its number, and the user.
 fn spawn(
     bin: &Path,
     places: (&Path, &Path),
-    port: u16,
+    port: Option<u16>,
     args: &[String],
     env: &[(String, String)],
-    start: u32,
+    start: (u32, Option<u32>),
 ) -> Child {
+    let command = Command::new(bin.join("openclaw"));
+    prepared(command, places, port, args, env, start).spawn().expect("the gateway can be started")
+}
+
+/// The command with everything that a gateway gets.
+fn prepared(
+    mut command: Command,
+    places: (&Path, &Path),
+    port: Option<u16>,
+    args: &[String],
+    env: &[(String, String)],
+    start: (u32, Option<u32>),
+) -> Command {
     let (home, state) = places;
+    let (start, user) = start;
     let log = fs::File::create(home.join(format!("gateway-{start}.log"))).expect("a log file");
-    Command::new(bin.join("openclaw"))
-        .args(["gateway", "--port", &port.to_string()])
+    if let Some(uid) = user {
+        command.uid(uid).gid(uid);
+    }
+    command
+        .arg("gateway")
+        .args(port.map(|port| format!("--port={port}")))
         .args(args)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -167,9 +219,8 @@ fn spawn(
         .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a second handle"))
-        .stderr(log)
-        .spawn()
-        .expect("the gateway can be started")
+        .stderr(log);
+    command
 }
 
 impl TestGateway {
@@ -223,6 +274,12 @@ impl TestGateway {
             .expect("the command line can be started")
     }
 
+    /// The home directory stays after this test, for somebody to look into. None when it could not be kept.
+    pub fn keep_home(&mut self) -> Option<PathBuf> {
+        self.home.disable_cleanup(true);
+        Some(self.home.path().to_owned())
+    }
+
     pub fn kill9(&mut self) {
         let _dead = self.child.kill();
         let _status = self.child.wait();
@@ -258,10 +315,33 @@ impl TestGateway {
         self.ready().await;
     }
 
+    /// The same below a program that runs another one (`unshare …`), or with another standard error.
+    pub fn start_again_in(&mut self, prefix: &[&str], stderr: Option<Stdio>) {
+        self.starts += 1;
+        let gateway = self.bin.join("openclaw");
+        let command = match prefix.split_first() {
+            Some((program, rest)) => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(gateway);
+                command
+            }
+            None => Command::new(gateway),
+        };
+        let places = (self.home.path(), self.state.as_path());
+        let flag = (!self.port_in_config).then_some(self.port);
+        let mut command =
+            prepared(command, places, flag, &self.args, &self.env, (self.starts, self.user));
+        if let Some(stderr) = stderr {
+            command.stderr(stderr);
+        }
+        self.child = command.spawn().expect("the gateway can be started");
+    }
+
     pub fn start_again(&mut self) {
         self.starts += 1;
         let places = (self.home.path(), self.state.as_path());
-        self.child = spawn(&self.bin, places, self.port, &self.args, &self.env, self.starts);
+        let flag = (!self.port_in_config).then_some(self.port);
+        self.child = spawn(&self.bin, places, flag, &self.args, &self.env, (self.starts, self.user));
     }
 
     /// Pids of the worker processes whose command line contains `name`.

@@ -43,6 +43,8 @@ pub struct Script {
     pub models: Vec<String>,
     /// Key that requests must carry; any when absent.
     pub key: Option<String>,
+    /// The book keeps no bodies and no headers: for long runs.
+    pub forget: bool,
 }
 
 /// A reply and the requests that get it.
@@ -61,7 +63,8 @@ pub struct Rule {
 }
 
 /// One answer. `{echo}` in the text stands for the last user message, `{tool}` for the last tool result, `{n}` for
-/// the request's number.
+/// the request's number, `{marks}` for all words `mark-…` of the last user message that has some, `{mark}` for the first of
+/// them. The last three are replaced in the arguments of calls too.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Reply {
@@ -193,6 +196,10 @@ pub enum State {
 struct Shared {
     script: Script,
     served: Mutex<Vec<u32>>,
+    /// Faults for the next requests, whatever the script says.
+    armed: Mutex<Vec<Fault>>,
+    /// Replies that were thought of after the start; each serves once.
+    added: Mutex<Vec<(String, Reply)>>,
     started: Instant,
     book: watch::Sender<Vec<Entry>>,
 }
@@ -221,12 +228,29 @@ impl ModelServer {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             served: Mutex::new(vec![0; script.rules.len()]),
+            armed: Mutex::new(Vec::new()),
+            added: Mutex::new(Vec::new()),
             script,
             started: Instant::now(),
             book: watch::Sender::new(Vec::new()),
         });
         let task = tokio::spawn(accept(listener, shared.clone()));
         Ok(Self { address, shared, task })
+    }
+
+    /// The next `times` answers go wrong in this way.
+    pub fn fault(&self, times: usize, fault: &Fault) {
+        self.shared.armed.lock().unwrap().extend(std::iter::repeat_n(fault.clone(), times));
+    }
+
+    /// The next message that holds this text gets this reply, once, before all rules.
+    pub fn say_next(&self, contains: &str, reply: Reply) {
+        self.shared.added.lock().unwrap().push((contains.to_owned(), reply));
+    }
+
+    /// No more faults than the script's.
+    pub fn heal(&self) {
+        self.shared.armed.lock().unwrap().clear();
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -322,6 +346,8 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     } else {
         filled(pick(&shared, &body), &body, n)
     };
+    let armed = shared.armed.lock().unwrap().pop();
+    let reply = Reply { fault: armed.or(reply.fault.clone()), ..reply };
     answer(shared, dialect, reply, &body, n).await
 }
 
@@ -331,6 +357,7 @@ fn note(shared: &Shared, method: &str, path: &str, headers: BTreeMap<String, Str
     shared.book.send_modify(|book| {
         n = book.len() + 1;
         let (method, path) = (method.to_owned(), path.to_owned());
+        let (headers, body) = if shared.script.forget { Default::default() } else { (headers, body) };
         book.push(Entry { n, at, method, path, headers, body, state: State::Answering });
     });
     n
@@ -364,6 +391,10 @@ fn listing(shared: &Shared, path: &str) -> Option<Value> {
 fn pick(shared: &Shared, body: &Value) -> Reply {
     let said = last_text(body, "user");
     let after_tool = last_is_tool_result(body);
+    let mut added = shared.added.lock().unwrap();
+    if let (false, Some(at)) = (after_tool, added.iter().position(|(text, _)| said.contains(text))) {
+        return added.remove(at).1;
+    }
     let mut served = shared.served.lock().unwrap();
     for (rule, count) in shared.script.rules.iter().zip(served.iter_mut()) {
         let fits = rule.contains.as_deref().is_none_or(|t| said.contains(t))
@@ -384,7 +415,40 @@ fn filled(mut reply: Reply, body: &Value, n: usize) -> Reply {
         .replace("{echo}", &last_text(body, "user"))
         .replace("{tool}", &last_text(body, "tool"))
         .replace("{n}", &n.to_string());
+    let marks = marks(body);
+    let first = marks.first().cloned().unwrap_or_default();
+    let fill = |text: &str| {
+        let text = text.replace("{marks}", &marks.join(" ")).replace("{mark}", &first);
+        text.replace("{n}", &n.to_string())
+    };
+    reply.text = fill(&reply.text);
+    for call in &mut reply.tool_calls {
+        for value in call.arguments.as_object_mut().into_iter().flat_map(|map| map.values_mut()) {
+            if let Value::String(text) = value {
+                *text = fill(text);
+            }
+        }
+    }
     reply
+}
+
+/// Words that begin with `mark-` of the last user message that has any, each once, in order.
+fn marks(body: &Value) -> Vec<String> {
+    let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let users = messages.iter().rev().filter(|message| message["role"] == "user");
+    let found = users.map(|message| marks_in(&text_of(&message["content"], false)));
+    found.into_iter().find(|marks| !marks.is_empty()).unwrap_or_default()
+}
+
+/// Words `mark-…` of a text, each once, in order.
+pub fn marks_in(text: &str) -> Vec<String> {
+    let mut marks: Vec<String> = Vec::new();
+    for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
+        if word.starts_with("mark-") && !marks.iter().any(|known| known == word) {
+            marks.push(word.to_owned());
+        }
+    }
+    marks
 }
 
 /// Text of a message's content in any vendor's form; tool results of Anthropic are not the user's words.

@@ -91,16 +91,18 @@ impl Shared {
     }
 }
 
-/// A running server; it ends when this is dropped.
+/// A running server; it ends when the value that [`TelegramServer::start`] gave is dropped.
 pub struct TelegramServer {
     shared: Arc<Shared>,
     address: SocketAddr,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Drop for TelegramServer {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -135,7 +137,18 @@ impl TelegramServer {
         let shared =
             Arc::new(Shared { token: token.to_owned(), state: Mutex::new(state), changed: Notify::new() });
         let task = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
-        Self { shared, address, task }
+        Self { shared, address, task: Some(task) }
+    }
+
+    /// Another handle of the same server, which does not keep it running.
+    pub fn handle(&self) -> Self {
+        Self { shared: self.shared.clone(), address: self.address, task: None }
+    }
+
+    /// The network delivers the last `count` confirmed updates again, newest first, as networks do after a failure of their
+    /// own (the Bot API promises an order only by ids).
+    pub fn redeliver(&self, count: usize) {
+        self.shared.change(|state| state.book.redeliver(count));
     }
 
     /// For `channels.telegram.apiRoot`.

@@ -18,6 +18,25 @@ pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> 
     }
 }
 
+/// The same with another patience: an error instead of a panic, for callers that have more to say.
+pub async fn within<T>(limit: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(value) = probe().await {
+            return Some(value);
+        }
+        if Instant::now() >= end {
+            return None;
+        }
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+/// A pause that is part of the load, not of the waiting: the time between two messages of a person, say.
+pub async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
 /// One pause between two looks, for loops that do more than look.
 pub async fn step() {
     tokio::time::sleep(STEP).await;
@@ -31,6 +50,18 @@ pub fn until_blocking<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T 
             return value;
         }
         assert!(Instant::now() < end, "did not happen in {PATIENCE:?}: {what}");
+        std::thread::sleep(STEP);
+    }
+}
+
+/// Waits until these processes are gone or dead (a dead one that nobody reaped is gone for us); gives those that stay.
+pub fn until_gone(pids: &[u32]) -> Vec<u32> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let left: Vec<u32> = pids.iter().copied().filter(|pid| crate::gateway::is_alive(*pid)).collect();
+        if left.is_empty() || Instant::now() >= end {
+            return left;
+        }
         std::thread::sleep(STEP);
     }
 }

@@ -9,6 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -110,12 +111,25 @@ impl WsClient {
 
     /// The same from a page of this origin.
     pub async fn open_from(port: u16, origin: Option<&str>) -> anyhow::Result<Self> {
-        let mut request = format!("ws://127.0.0.1:{port}/").into_client_request()?;
+        let host = format!("127.0.0.1:{port}");
+        Self::open_at(&host, &host, origin).await
+    }
+
+    /// The same at another address than the one that is asked for, as through a tunnel.
+    pub async fn open_at(address: &str, host: &str, origin: Option<&str>) -> anyhow::Result<Self> {
+        let mut request = format!("ws://{host}/").into_client_request()?;
         if let Some(origin) = origin {
             request.headers_mut().insert("origin", origin.parse()?);
         }
-        let (socket, _) = tokio_tungstenite::connect_async(request).await?;
-        let mut client = Self {
+        let stream = MaybeTlsStream::Plain(TcpStream::connect(address).await?);
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await?;
+        let mut client = Self::of(socket);
+        client.challenge = client.event("connect.challenge").await;
+        Ok(client)
+    }
+
+    fn of(socket: Socket) -> Self {
+        Self {
             socket,
             challenge: Value::Null,
             hello: Value::Null,
@@ -123,9 +137,7 @@ impl WsClient {
             seen: Vec::new(),
             responses: VecDeque::new(),
             next_id: 0,
-        };
-        client.challenge = client.event("connect.challenge").await;
-        Ok(client)
+        }
     }
 
     /// A ready command line client of this protocol (3 sends a device, 4 does not).
@@ -192,19 +204,69 @@ impl WsClient {
 
     /// The next answer to this id: payload or error.
     pub async fn response(&mut self, id: &str) -> Result<Value, Value> {
+        self.response_unless_closed(id)
+            .await
+            .unwrap_or_else(|closed| panic!("connection closed while waiting for {id}: {closed:?}"))
+    }
+
+    /// The same where a close is an outcome.
+    pub async fn response_unless_closed(&mut self, id: &str) -> Result<Result<Value, Value>, Closed> {
         loop {
             if let Some(at) = self.responses.iter().position(|frame| frame["id"] == id) {
                 let frame = self.responses.remove(at).expect("just found");
-                return if frame["ok"] == true {
+                return Ok(if frame["ok"] == true {
                     Ok(frame["payload"].clone())
                 } else {
                     Err(frame["error"].clone())
-                };
+                });
             }
-            if let Err(closed) = self.pump().await {
-                panic!("connection closed while waiting for {id}: {closed:?}");
-            }
+            self.pump().await?;
         }
+    }
+
+    /// Answers that nobody asked for yet.
+    pub fn responses_left(&self) -> usize {
+        self.responses.len()
+    }
+
+    /// A request as the bytes of one frame, to be written in pieces by [`WsClient::write_bytes`].
+    pub fn request_bytes(&mut self, method: &str) -> (String, Vec<u8>) {
+        self.next_id += 1;
+        let id = format!("t{}", self.next_id);
+        let text = json!({"type": "req", "id": id, "method": method}).to_string();
+        let length = u8::try_from(text.len()).ok().filter(|n| *n < 126).expect("a short request");
+        // Masked with zeros: final frame, text.
+        let mut bytes = vec![0x81, 0x80 | length, 0, 0, 0, 0];
+        bytes.extend(text.as_bytes());
+        (id, bytes)
+    }
+
+    /// Writes to the connection below the WebSocket. Nothing else may be sent between the pieces of a frame.
+    pub async fn write_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let socket = self.socket.get_mut();
+        socket.write_all(bytes).await?;
+        socket.flush().await
+    }
+
+    /// Has the kernel hold no more than about this for us.
+    pub fn set_receive_bytes(&self, bytes: usize) {
+        if let MaybeTlsStream::Plain(socket) = self.socket.get_ref() {
+            rustix::net::sockopt::set_socket_recv_buffer_size(socket, bytes).expect("a plain socket");
+        }
+    }
+
+    /// As [`WsClient::cli`], never with a device, where a refusal or a close is an outcome.
+    pub async fn try_cli(port: u16, protocol: u64) -> anyhow::Result<Self> {
+        let request = format!("ws://127.0.0.1:{port}/").into_client_request()?;
+        let (socket, _) = tokio_tungstenite::connect_async(request).await?;
+        let mut client = Self::of(socket);
+        let closed = |closed| anyhow::anyhow!("closed: {closed:?}");
+        client.pump().await.map_err(closed)?;
+        client.challenge = client.events.pop_front().unwrap_or_default();
+        let id = client.send("connect", cli_params(protocol)).await;
+        let hello = client.response_unless_closed(&id).await.map_err(closed)?;
+        client.hello = hello.map_err(|error| anyhow::anyhow!("refused: {error}"))?;
+        Ok(client)
     }
 
     /// The next event of this name; earlier ones of other names stay in `events`.

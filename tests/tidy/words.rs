@@ -23,12 +23,14 @@ fn lines_with(words: &[&str], keep: impl Fn(&str, &str) -> bool) -> Vec<String> 
 fn unsafe_lives_in_one_module() {
     let is_code = |line: &str| !line.trim_start().starts_with("//");
     let words = ["unsafe {", "unsafe fn", "unsafe impl", "allow(unsafe_code", "expect(unsafe_code"];
-    let found = lines_with(&words, |path, line| path != "proto/src/runtime/sys.rs" && is_code(line));
+    // The attacker of the escape tests makes raw system calls; it is never shipped.
+    let places = ["proto/src/runtime/sys.rs", "tests/src/bin/probe/raw.rs"];
+    let found = lines_with(&words, |path, line| !places.contains(&path) && is_code(line));
     report("unsafe outside proto/src/runtime/sys.rs", &found);
 }
 
 /// Blocks of unsafe code in the tree. A new one is a decision: count it here.
-const UNSAFE_BLOCKS: usize = 0;
+const UNSAFE_BLOCKS: usize = 1;
 
 #[test]
 fn unsafe_blocks_are_counted_and_explained() {

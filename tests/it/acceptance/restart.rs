@@ -49,7 +49,8 @@ async fn restart_signals_at_any_moment_do_not_kill() {
 
 #[tokio::test]
 async fn asking_twice_restarts_once_and_the_next_one_waits() {
-    let gateway = TestGateway::start().await;
+    let config = json!({"gateway": {"restart": {"keepSockets": false}}});
+    let gateway = TestGateway::builder().config(config).start().await;
     let mut client = WsClient::cli(gateway.port, 4).await;
     let first = client.call("gateway.restart", json!({"delayMs": 500})).await.expect("planned");
     let second = client.call("gateway.restart", json!({"delayMs": 900})).await.expect("joined");

@@ -170,6 +170,7 @@ impl Peer {
             proto_min: 1,
             proto_max: 1,
             isolation: Default::default(),
+            policy: None,
             log_level: String::new(),
             boot_id: Id::NIL,
             failpoints: String::new(),

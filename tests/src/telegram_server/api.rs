@@ -135,8 +135,7 @@ async fn get_updates(shared: &Shared, params: &Params) -> Answer {
             let drop = book.updates.len().saturating_sub(keep);
             book.updates.drain(..drop);
         } else {
-            book.updates.retain(|(id, _)| *id >= offset);
-            book.offset = book.offset.max(offset);
+            book.confirm(offset);
         }
         book.updates.retain(|(_, update)| is_allowed(update, allowed.as_deref()));
         state.poll += 1;

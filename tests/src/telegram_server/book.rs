@@ -144,8 +144,13 @@ pub struct Book {
     /// Content by `file_id`.
     pub files: BTreeMap<String, Vec<u8>>,
     pub commands: Value,
+    /// The newest confirmed updates, for deliveries that come again.
+    confirmed: VecDeque<(i64, Value)>,
     next_update: i64,
 }
+
+/// Confirmed updates that are remembered.
+const CONFIRMED_MAX: usize = 100;
 
 pub fn now_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
@@ -189,6 +194,28 @@ impl Book {
         update["update_id"] = json!(self.next_update);
         self.updates.push_back((self.next_update, update));
         self.next_update
+    }
+
+    /// Everything below `offset` is confirmed.
+    pub fn confirm(&mut self, offset: i64) {
+        let (done, left) = std::mem::take(&mut self.updates).into_iter().partition(|(id, _)| *id < offset);
+        self.updates = left;
+        let done: VecDeque<(i64, Value)> = done;
+        for update in done {
+            if !self.confirmed.iter().any(|(id, _)| *id == update.0) {
+                self.confirmed.push_back(update);
+            }
+        }
+        while self.confirmed.len() > CONFIRMED_MAX {
+            self.confirmed.pop_front();
+        }
+        self.offset = self.offset.max(offset);
+    }
+
+    /// See [`super::TelegramServer::redeliver`].
+    pub fn redeliver(&mut self, count: usize) {
+        let again: Vec<(i64, Value)> = self.confirmed.iter().rev().take(count).cloned().collect();
+        self.updates.extend(again);
     }
 
     pub fn push(&mut self, push: Push) -> i64 {

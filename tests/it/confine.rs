@@ -1,0 +1,215 @@
+//! What is in force for each kind of worker and for its commands, and what people see of it. Attacks are `escape`'s.
+
+use super::recovery::model_config;
+use harness::gateway::{Builder, TestGateway};
+use harness::model_server::{ModelServer, Reply, Rule, Script};
+use harness::telegram_server::TelegramServer;
+use harness::wait;
+use harness::ws_client::WsClient;
+use serde_json::{Value, json};
+use std::fs;
+
+/// A user without any rights.
+const NOBODY: u32 = 65_534;
+
+/// A model that has its agent run one command and says what came of it.
+async fn model(tool: &str, arguments: Value) -> ModelServer {
+    let rules = vec![
+        Rule { after_tool: Some(true), reply: Reply::text("done"), ..Rule::default() },
+        Rule { after_tool: Some(false), reply: Reply::call(tool, arguments), ..Rule::default() },
+    ];
+    ModelServer::start(Script { rules, ..Script::default() }).await
+}
+
+/// What the model was told of its tool.
+async fn result(gateway: &TestGateway, model: &ModelServer) -> String {
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    let end = client.chat("main", "go").await;
+    assert_eq!(end["state"], "final", "{end}");
+    let book = model.book();
+    let last = book.last().expect("a request").body["messages"].as_array().cloned().unwrap_or_default();
+    let told = last.iter().rfind(|message| message["role"] == "tool").expect("a result of the tool");
+    told["content"].as_str().map_or_else(|| told["content"].to_string(), str::to_owned)
+}
+
+/// One run of one tool in a gateway with this configuration.
+async fn run(builder: Builder, tool: &str, arguments: Value) -> String {
+    let model = model(tool, arguments).await;
+    let gateway = builder.config(model_config(&model)).start().await;
+    result(&gateway, &model).await
+}
+
+async fn exec(command: &str) -> String {
+    run(TestGateway::builder(), "exec", json!({"command": command})).await
+}
+
+async fn workers(client: &mut WsClient) -> Vec<Value> {
+    let listed = client.call("workers.list", json!({})).await.expect("a list");
+    listed["workers"].as_array().cloned().unwrap_or_default()
+}
+
+/// Both kinds, as the kernel shows them, as this user.
+async fn both_kinds(user: Option<u32>) {
+    let telegram = TelegramServer::start().await;
+    let mut builder = TestGateway::builder().config(json!({"channels": {"telegram": {
+        "botToken": telegram.token(), "apiRoot": telegram.api_root(), "dmPolicy": "open", "allowFrom": ["*"],
+    }}}));
+    if let Some(user) = user {
+        builder = builder.user(user);
+    }
+    let gateway = builder.start().await;
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    for name in ["[agent:main]", "[channel:telegram:default]"] {
+        let pid = gateway.worker(name).await;
+        let id = name.trim_matches(['[', ']']);
+        wait::until(&format!("{id} is ready"), async || {
+            workers(&mut client).await.into_iter().find(|row| row["id"] == id && row["state"] == "ready")
+        })
+        .await;
+        let rows = workers(&mut client).await;
+        let row = rows.iter().find(|row| row["id"] == id).expect("a row");
+        assert_eq!(row["sandbox"]["tier"], "T2", "{row}\n{}", gateway.log());
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+        for wanted in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+            assert!(status.contains(wanted), "{id}: {wanted} in {status}");
+        }
+        let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).expect("capabilities");
+        let rights = u64::from_str_radix(rights, 16).expect("a mask");
+        assert_eq!(rights & !0xfb, 0, "{id} has no rights over the system: {rights:x}");
+        use std::os::unix::fs::MetadataExt;
+        let owner = fs::metadata(format!("/proc/{pid}/mem")).expect("its memory").uid();
+        assert_eq!(owner, 0, "{id} is not dumpable");
+    }
+    let shown = gateway.cli(&["status", "--deep"]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("T2 (Landlock") && shown.contains("commands without network"), "{shown}");
+}
+
+#[tokio::test]
+async fn both_kinds_of_worker_are_confined_and_shown() {
+    both_kinds(None).await;
+}
+
+#[tokio::test]
+async fn both_kinds_of_worker_are_confined_for_an_ordinary_user() {
+    if rustix::process::getuid().is_root() {
+        both_kinds(Some(NOBODY)).await;
+    } else {
+        eprintln!(
+            "skipped: only root can start a gateway as another user; the other test ran as an ordinary one"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_command_feels_like_a_command() {
+    let told = exec(
+        "set -e; echo a > f; mkdir -p d; cp f d/g; mv d/g d/h; ln -s f l; cat l d/h | sort | wc -l; \
+         t=$(mktemp); echo in $t > $t; rm $t; (sleep 0.01 & wait); echo x > /dev/null; head -c 4 /dev/urandom | wc -c; \
+         git init -q repo && cd repo && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m m && git log --oneline; \
+         ls /proc/self/fd > /dev/null; date; echo all-of-it",
+    )
+    .await;
+    assert!(told.contains("all-of-it") && told.contains(" m\n"), "{told}");
+}
+
+#[tokio::test]
+async fn a_refused_file_names_the_key() {
+    let told = exec("echo x > /tmp/openclaw-confine-test; cat /etc/shadow; true").await;
+    assert!(told.contains("Permission denied"), "{told}");
+    assert!(!told.contains("root:"), "{told}");
+    let told = exec("cat ~/.openclaw/openclaw.json").await;
+    assert!(
+        told.contains("Permission denied") && told.contains("agents.list[].isolation.readOnly"),
+        "{told}"
+    );
+    let told = run(TestGateway::builder(), "read", json!({"path": "~/.openclaw/openclaw.json"})).await;
+    assert!(told.contains("ermission denied") && told.contains("agents.list[].isolation.readOnly"), "{told}");
+}
+
+#[tokio::test]
+async fn a_read_only_path_is_read_and_not_written() {
+    let config = json!({"agents": {"defaults": {"isolation": {"readOnly": ["~/repos"]}}}});
+    let builder = || TestGateway::builder().file("repos/app/main.c", "int main;").config(config.clone());
+    let both = json!({"command": "cat ~/repos/app/main.c && echo more >> ~/repos/app/main.c"});
+    let told = run(builder(), "exec", both).await;
+    assert!(told.contains("int main;") && told.contains("isolation.readWrite"), "{told}");
+    let told = run(builder(), "read", json!({"path": "~/repos/app/main.c"})).await;
+    assert!(told.contains("int main;"), "{told}");
+    let write = json!({"path": "~/repos/app/new.c", "content": "x"});
+    let told = run(builder(), "write", write).await;
+    assert!(told.contains("ermission denied") && told.contains("isolation.readWrite"), "{told}");
+}
+
+#[tokio::test]
+async fn network_is_off_until_it_is_on() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let connect = format!("bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}' && echo connected");
+    let told = exec(&connect).await;
+    assert!(!told.contains("connected"), "{told}");
+    let on = json!({"agents": {"defaults": {"isolation": {"network": true}}}});
+    let told = run(TestGateway::builder().config(on), "exec", json!({"command": connect})).await;
+    assert!(told.contains("connected"), "{told}");
+}
+
+#[tokio::test]
+async fn too_much_memory_and_too_many_processes_are_explained() {
+    let limits = json!({"agents": {"defaults": {"isolation": {"memoryMb": 64, "processes": 20}}}});
+    let builder = || TestGateway::builder().config(limits.clone());
+    // Two processes that each keep below the limit of one.
+    let hungry = "h() { head -c 45000000 /dev/zero | tail -c 45000000 | sleep 60; }; h & h & wait";
+    let told = run(builder(), "exec", json!({"command": hungry, "timeout": 60, "yieldMs": 60000})).await;
+    assert!(told.contains("out of memory") && told.contains("isolation.memoryMb"), "{told}");
+    let many = "for i in $(seq 60); do sleep 60 & done; wait";
+    let told = run(builder(), "exec", json!({"command": many, "timeout": 60, "yieldMs": 60000})).await;
+    assert!(told.contains("too many processes") && told.contains("isolation.processes"), "{told}");
+}
+
+/// A gateway on a host without Landlock: every call of it answers as an old kernel does.
+async fn without_landlock(mode: &str) -> (TestGateway, tempfile::TempDir) {
+    harness::executables::directory();
+    let wrapper = harness::executables::of_this_crate("without_landlock");
+    let folder = tempfile::tempdir().expect("a folder");
+    std::os::unix::fs::symlink(&wrapper, folder.path().join("openclaw")).expect("a link");
+    let isolation = json!({"isolation": {"mode": mode}});
+    (TestGateway::builder().bin(folder.path()).config(isolation).start().await, folder)
+}
+
+#[tokio::test]
+async fn a_host_without_landlock_is_refused_with_the_remedy() {
+    let (gateway, _folder) = without_landlock("require").await;
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    let row = wait::until("the agent is quarantined", async || {
+        workers(&mut client).await.into_iter().find(|row| row["state"] == "quarantined")
+    })
+    .await;
+    let why = row["why"].as_str().unwrap_or_default();
+    assert!(why.contains("isolation unavailable") && why.contains("isolation.min"), "{row}");
+    let status = gateway.cli(&["status"]);
+    assert!(String::from_utf8_lossy(&status.stdout).contains("isolation unavailable"));
+}
+
+#[tokio::test]
+async fn a_host_without_landlock_serves_when_told_to_do_its_best() {
+    let (gateway, _folder) = without_landlock("bestEffort").await;
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    assert_eq!(client.chat("main", "hello").await["state"], "final");
+    let rows = workers(&mut client).await;
+    assert_eq!(rows[0]["sandbox"]["tier"], "T3", "{rows:?}");
+    let doctor = gateway.cli(&["doctor"]);
+    let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(doctor.contains("T3") && doctor.contains("Landlock"), "{doctor}");
+}
+
+#[tokio::test]
+async fn a_workspace_around_the_state_is_refused() {
+    let config = json!({"agents": {"defaults": {"workspace": "~"}}});
+    let gateway = TestGateway::builder().config(config).start().await;
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    let row = wait::until("the agent is quarantined", async || {
+        workers(&mut client).await.into_iter().find(|row| row["state"] == "quarantined")
+    })
+    .await;
+    assert!(row["why"].as_str().unwrap_or_default().contains("own files can be read"), "{row}");
+}
