@@ -26,6 +26,7 @@ mod sessions;
 mod status;
 mod stop;
 mod up;
+mod update;
 mod workers;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -109,6 +110,8 @@ enum Command {
     Stop(stop::StopArgs),
     /// Restart the running gateway in place
     Restart(stop::RestartArgs),
+    /// Bring in a new release and go on with it
+    Update(update::Args),
     /// Print a completion script for a shell
     Completion(completion::Args),
 }
@@ -164,6 +167,7 @@ impl Cli {
             Command::Service(args) => args.run(&invocation),
             Command::Stop(args) => args.run(&invocation),
             Command::Restart(args) => args.run(&invocation),
+            Command::Update(args) => args.run(&invocation),
             Command::Completion(args) => args.run(),
         }
     }

@@ -44,7 +44,7 @@ mod validate;
 pub mod watch;
 mod worker;
 pub mod worker_check;
-mod write;
+pub mod write;
 pub mod write_limit;
 
 pub use disk::ConfigDisk;

@@ -19,7 +19,7 @@ mod pump;
 mod reload;
 pub mod restart;
 pub mod sd_notify;
-mod sentinel;
+pub mod sentinel;
 pub mod start;
 mod status_line;
 pub mod stop;

@@ -19,6 +19,7 @@ mod rpc;
 mod scheduler;
 mod service;
 mod takeover;
+mod update;
 mod upgrade;
 mod worker;
 

@@ -26,6 +26,7 @@ pub mod sessions;
 pub mod status;
 pub mod subscribe;
 pub mod turns;
+mod update;
 pub mod usage;
 pub mod workers;
 
@@ -206,6 +207,7 @@ pub static TABLE: &[Method] = &[
     method!("system.info", Scope(READ), Core, Anew, workers::info),
     method!("gateway.restart", Scope(ADMIN), Core, Anew, workers::restart),
     method!("gateway.drain", Scope(ADMIN), Core, Anew, workers::drain),
+    method!("update.run", Scope(ADMIN), Core, Anew, update::run_update),
     method!("system-presence", Scope(READ), Front, Anew, presence::list),
     method!("system-event", Scope(ADMIN), Front, Anew, presence::system_event),
     method!("sessions.subscribe", Scope(READ), Front, Anew, subscribe::sessions),

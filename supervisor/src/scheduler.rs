@@ -5,6 +5,7 @@
 //! * [`Scheduler`] is the handle that everyone else holds.
 
 mod active;
+mod blame;
 pub mod carry;
 pub mod core;
 mod lane_gate;

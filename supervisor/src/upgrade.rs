@@ -25,6 +25,7 @@ use crate::front::scope::ADMIN;
 use crate::gateway::Handles;
 use crate::gateway::restart::{Begun, LastRestart};
 use crate::scheduler::shared::now_ms;
+use crate::update::place::Place;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -32,7 +33,7 @@ use std::path::PathBuf;
 /// nothing has changed.
 pub async fn look_ahead(handles: &Handles, unplanned: Option<&str>) -> Option<(PathBuf, String)> {
     let Begun { target, reason, use_last_good } = handles.restarts.begin(unplanned);
-    let target = target.unwrap_or_else(image::path);
+    let target = target.unwrap_or_else(|| Place::of(&image::path()).usual());
     proto::runtime::failpoint::hit("sv.up.preflight");
     let asked = target.clone();
     let answer = tokio::task::spawn_blocking(move || preflight::ask(&asked, use_last_good)).await;
@@ -50,5 +51,7 @@ pub async fn look_ahead(handles: &Handles, unplanned: Option<&str>) -> Option<(P
     let build = handles.about.version.clone();
     let from_build = build.clone();
     handles.restarts.failed(LastRestart { at_ms: now_ms(), ok: false, reason, from_build, build, why: Some(why) });
+    // Whoever left a note learns now that it did not come to pass.
+    tokio::task::spawn_local(crate::gateway::sentinel::tell(handles.clone()));
     None
 }

@@ -147,7 +147,8 @@ async fn the_earlier_protocol_may_write_three_times_a_minute() {
 
 #[tokio::test]
 async fn a_patch_restarts_the_gateway_in_place() {
-    let gateway = TestGateway::start().await;
+    let closes = json!({"gateway": {"restart": {"keepSockets": false}}});
+    let gateway = TestGateway::builder().config(closes).start().await;
     let mut client = WsClient::cli(gateway.port, 3).await;
     let hash = config(&mut client).await["hash"].clone();
     let raw = "{gateway: {tailscale: {resetOnExit: true}}}";
@@ -187,7 +188,7 @@ async fn a_patch_typed_without_params_reads_a_text_and_fetches_the_hash() {
     let answer = document(&output);
     assert_eq!(
         (&answer["changedPaths"], &answer["restart"]["delayMs"]),
-        (&json!(["gateway.tailscale"]), &json!(2000))
+        (&json!(["gateway.tailscale.resetOnExit"]), &json!(2000))
     );
     let mut typed = Command::new(executables::openclaw())
         .args(["gateway", "config.patch", "--json"])

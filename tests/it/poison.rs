@@ -16,6 +16,8 @@ use crate::recovery::model_config;
 
 /// Deaths after which a message is to blame.
 const DEATHS: u32 = 3;
+/// A death of its own doing. Not SIGSEGV: sent from outside, the runtime's handler for stack overflows swallows the first.
+const DEADLY: Signal = Signal::SIGILL;
 const PATIENCE: Duration = Duration::from_secs(120);
 const ANN: i64 = 7001;
 
@@ -94,6 +96,33 @@ async fn a_message_that_kills_its_agent_is_set_aside_and_can_be_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_messages_only_the_one_that_kills_is_set_aside() {
+    // One death with both in flight, which counts against nobody; then as many as it takes.
+    let mut script = silent_over("poison", DEATHS + 1);
+    script.rules.extend(silent_over("patience", 1).rules);
+    let model = ModelServer::start(script).await;
+    let gateway = TestGateway::builder().config(model_config(&model)).start().await;
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    for (session, word) in [("main", "poison"), ("other", "patience")] {
+        let params = json!({"sessionKey": session, "message": word, "idempotencyKey": word});
+        client.call("chat.send", params).await.expect("accepted");
+    }
+    wait::until("both are under way", async || (asked(&model, "patience") >= 1).then_some(())).await;
+    strike(&gateway, &model, "poison", 1, DEADLY).await;
+    strike(&gateway, &model, "poison", 2, DEADLY).await;
+    let end = client.chat_end("patience").await;
+    assert_eq!((&end["state"], chat_text(&end).contains("patience")), (&json!("final"), true), "{end}");
+    for nth in 3..=DEATHS as usize + 1 {
+        strike(&gateway, &model, "poison", nth, DEADLY).await;
+    }
+    let end = client.chat_end("poison").await;
+    assert!(end["state"] == "error" && end.to_string().contains("set aside"), "{end}");
+    let letters = command(&gateway, &["dead-letters"]);
+    assert_eq!(letters["count"], 1, "{letters}");
+    assert_eq!(asked(&model, "patience"), 2, "the death of both, and once more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killer_from_outside_never_makes_a_message_poison() {
     let rounds = DEATHS + 2;
     let model = ModelServer::start(silent_over("patience", rounds)).await;
@@ -123,7 +152,7 @@ async fn a_sender_on_a_network_is_told_once_and_the_next_message_is_answered() {
     let gateway = TestGateway::builder().config(config).start().await;
     server.push_text(ANN, ANN, "poison");
     for nth in 1..=DEATHS as usize {
-        strike(&gateway, &model, "poison", nth, Signal::SIGSEGV).await;
+        strike(&gateway, &model, "poison", nth, DEADLY).await;
     }
     let notes = |server: &TelegramServer| {
         server.visible_texts(ANN).iter().filter(|text| text.contains("set aside")).count()
@@ -162,7 +191,7 @@ async fn an_update_that_kills_its_channel_is_kept_unread_and_the_others_are_answ
         wait::until("the file is asked for", async || (server.calls("getFile").len() >= nth).then_some(()))
             .await;
         let pid = gateway.worker("openclaw-channel").await;
-        kill(Pid::from_raw(pid as i32), Signal::SIGSEGV).expect("our own process");
+        kill(Pid::from_raw(pid as i32), DEADLY).expect("our own process");
     }
     let letter = wait::until("the letter", async || {
         command(&gateway, &["dead-letters"])["deadLetters"].as_array()?.first().cloned()

@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 /// Token of every test gateway.
@@ -41,13 +42,22 @@ pub struct TestGateway {
     port_in_config: bool,
 }
 
-/// A port that is free now. Another process may take it; the gateway then says so and the test fails clearly.
+/// A port that is free now, below the range from which the kernel gives ports to clients: so nobody gets it by chance while
+/// its gateway is being restarted. Another test run may take it; the gateway then says so and the test fails clearly.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a loopback port")
-        .port()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    loop {
+        let nth = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + (nth % u32::from(PORTS.end - PORTS.start)) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
+
+/// Ports of test gateways.
+const PORTS: std::ops::Range<u16> = 19_000..32_000;
 
 /// Merges `patch` into `base` (RFC 7396).
 pub fn merge(base: &mut Value, patch: &Value) {

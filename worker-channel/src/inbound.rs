@@ -12,6 +12,9 @@ use tokio::sync::oneshot;
 
 use crate::supervisor::Supervisor;
 
+/// Without an answer a message is offered again after this: the journal answers in milliseconds, and an answer that was
+/// decided while the supervisor was replaced can be lost. Offering twice stores once.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Pause before a message is offered again when the supervisor names none.
 const RETRY_MS_MIN: u64 = 250;
 /// Longest pause before a message is offered again: a journal that is full for an hour must not cost another one.
@@ -68,7 +71,11 @@ impl Inbox {
             sent.map_err(|_| Gone)?;
             proto::runtime::failpoint::hit("ch.recv.after_inbound");
             self.supervisor.progressed();
-            match verdict.await.map_err(|_| Gone)? {
+            let Ok(verdict) = tokio::time::timeout(ANSWER_WITHIN, verdict).await else {
+                tracing::info!(ext_id, "no answer to a message, offered again");
+                continue;
+            };
+            match verdict.map_err(|_| Gone)? {
                 Verdict::Stored => {
                     proto::runtime::failpoint::hit("ch.ack.before");
                     return Ok(());

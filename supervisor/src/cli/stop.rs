@@ -92,22 +92,29 @@ impl RestartArgs {
             let seconds = wait.as_secs();
             output::line(&format!("Restarting in {seconds} s: two restarts are at least 30 s apart."))?;
         }
-        let end = Instant::now() + RESTART_TIMEOUT + wait;
-        while Instant::now() < end {
-            if let Ok(mut client) = Client::connect(&invocation.paths)
-                && let Ok(now) = client.call("system.info", &json!({}), Duration::from_secs(2))
-                && let Some(outcome) = outcome(&before, &now)
-            {
-                outcome?;
-                let (from, to) = (output::text(&before, "/version"), output::text(&now, "/version"));
-                let builds = if from == to { from.to_owned() } else { format!("{from} → {to}") };
-                output::line(&format!("Gateway restarted (pid {}, build {builds}).", client.pid))?;
-                return Ok(exit_code::OK);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Err(Failure::new("the gateway did not come back; see `openclaw status` and its log"))
+        let mut client = until_restarted(invocation, &before, wait)?;
+        let now = client.call("system.info", &json!({}), Duration::from_secs(5))?;
+        let (from, to) = (output::text(&before, "/version"), output::text(&now, "/version"));
+        let builds = if from == to { from.to_owned() } else { format!("{from} → {to}") };
+        output::line(&format!("Gateway restarted (pid {}, build {builds}).", client.pid))?;
+        Ok(exit_code::OK)
     }
+}
+
+/// Waits for the restart that begins in `wait` and gives a connection to the gateway after it. `before`: its `system.info`
+/// when the restart was asked for.
+pub fn until_restarted(invocation: &Invocation, before: &Value, wait: Duration) -> Result<Client, Failure> {
+    let end = Instant::now() + RESTART_TIMEOUT + wait;
+    while Instant::now() < end {
+        if let Ok(mut client) = Client::connect(&invocation.paths)
+            && let Ok(now) = client.call("system.info", &json!({}), Duration::from_secs(2))
+            && let Some(outcome) = outcome(before, &now)
+        {
+            return outcome.map(|()| client);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(Failure::new("the gateway did not come back; see `openclaw status` and its log"))
 }
 
 /// How the restart went that was asked for after `before`; `None` while it is under way.

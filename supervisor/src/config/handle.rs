@@ -7,10 +7,11 @@
 pub use super::disk::{Allow, ChangeError, Changed, ConfigDisk, NewText};
 use super::issue::{Issue, lines};
 use super::plan::ConfigPlan;
-use super::read::{ConfigFile, judge, read_file};
+use super::read::{ConfigFile, judge, read_file, read_text};
 pub use super::state::ConfigState;
 use super::store::Store;
 use super::worker_check::WorkerPrograms;
+use super::write::sweep_unfinished;
 use super::write_limit::{Limited, WriteLimits, Writer};
 use super::{ConfigSnapshot, ConfigSource, Environment, KeyPath, Reach};
 use crate::paths::Paths;
@@ -54,6 +55,8 @@ struct Divergence {
     restart_for: Option<String>,
     /// What is shown now, and since when (Unix milliseconds).
     shown: Option<(String, i64)>,
+    /// [`ConfigState::line`] of the last look, while it is not `ok`.
+    line: Option<String>,
 }
 
 /// A file that was looked at and does not run.
@@ -85,11 +88,13 @@ pub struct StartError {
 }
 
 impl ConfigHandle {
-    /// Reads the file, or the last good one where the policy says so.
+    /// Reads the file, or the last good one where the policy says so. Whoever calls holds the instance lock: what killed
+    /// writes left unfinished is removed.
     ///
     /// # Errors
     /// An invalid file that nothing may stand in for.
     pub fn start(paths: Paths, env: Environment, policy: StartPolicy) -> Result<Self, StartError> {
+        sweep_unfinished(&paths);
         let file = Arc::new(read_file(&paths.config_file, &env));
         let snapshot = match ConfigSnapshot::new(Arc::clone(&file), ConfigSource::File) {
             Ok(snapshot) => snapshot,
@@ -205,7 +210,7 @@ impl ConfigHandle {
         let known = Arc::clone(&self.inner.disk.read().unwrap_or_else(PoisonError::into_inner));
         let same = known.source.files.len() == 1
             && known.source.raw.is_some()
-            && std::fs::read_to_string(&self.inner.place.paths.config_file).ok() == known.source.raw;
+            && read_text(&self.inner.place.paths.config_file).ok().flatten() == known.source.raw;
         if same {
             return known;
         }
@@ -304,7 +309,7 @@ impl ConfigHandle {
         } else if known.shown.as_ref().is_none_or(|(shown, _)| *shown != now) {
             known.shown = Some((now, crate::scheduler::shared::now_ms()));
         }
-        ConfigState {
+        let found = ConfigState {
             state,
             active_hash: active.hash().to_owned(),
             file_hash: disk.source.hash.clone(),
@@ -313,7 +318,15 @@ impl ConfigHandle {
             pending: if state == "pending" { known.pending.clone() } else { Vec::new() },
             since_ms: known.shown.as_ref().map(|(_, since)| *since),
             settling: known.settling,
-        }
+        };
+        known.line = found.diverges().then(|| found.line());
+        found
+    }
+
+    /// [`ConfigState::line`] as the last look at the file found it; reads nothing.
+    #[must_use]
+    pub fn last_line(&self) -> String {
+        self.divergence().line.clone().unwrap_or_else(|| "ok".to_owned())
     }
 
     /// Keeps the running configuration as the last good one. Called once the start has proved it.

@@ -2,11 +2,14 @@
 //! what happens to it. Pure: two snapshots in, a plan out.
 
 use super::gateway::ReloadMode;
+use super::isolation::Settings;
 use super::reach::{self, Reach, reach};
 use super::read::sha256_hex;
 use super::{ConfigSnapshot, worker_config};
 use crate::paths::Paths;
+use crate::worker::sandbox::{self, Place};
 use proto::wire::handshake::WorkerId;
+use proto::wire::isolation::Policy;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -174,7 +177,8 @@ pub fn worker_ids(config: &ConfigSnapshot) -> Vec<WorkerId> {
 /// Names what a worker was started with and what it was told, the same in every process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prints {
-    /// Changes when the process must be replaced.
+    /// Changes when the process must be replaced: its settings, its environment, or what it may reach. Those rules are put
+    /// in force at the start of a process and never loosened.
     pub process: u64,
     /// Changes when it must be told.
     pub told: u64,
@@ -187,11 +191,12 @@ impl Prints {
         let value: Value = serde_json::from_str(&config_json).unwrap_or_default();
         let env = config.env().iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let env = crate::worker::worker_env(&env.collect());
+        let rules = format!("{:?} {:?}", policy_with(config, paths, id, &value), Settings::of(&config.config));
         let process = match (id.account(), id.agent_id()) {
-            (Some((channel, _)), _) => json!([channel_part(&value, channel), secrets.0, env]),
+            (Some((channel, _)), _) => json!([channel_part(&value, channel), secrets.0, env, rules]),
             (None, agent) => {
                 let agent = agent.unwrap_or_default();
-                json!([agent_part(&value, agent), workspace(config, paths, agent), env])
+                json!([agent_part(&value, agent), workspace(config, paths, agent), env, rules])
             }
         };
         Self {
@@ -199,6 +204,28 @@ impl Prints {
             told: print(&json!([config_json, secrets.0]).to_string()),
         }
     }
+}
+
+/// What one worker may reach.
+#[must_use]
+pub fn policy(config: &ConfigSnapshot, paths: &Paths, id: &WorkerId) -> Policy {
+    let (section, _) = worker_config(config, id);
+    policy_with(config, paths, id, &serde_json::from_str(&section).unwrap_or_default())
+}
+
+fn policy_with(config: &ConfigSnapshot, paths: &Paths, id: &WorkerId, section: &Value) -> Policy {
+    let agent = id.agent_id();
+    let workspace = agent.map(|agent| workspace(config, paths, agent));
+    let place = Place {
+        worker: id,
+        home: &paths.home,
+        state_dir: &paths.state_dir,
+        config_file: &paths.config_file,
+        workspace: workspace.as_deref(),
+        env: config.env(),
+    };
+    let own = agent.and_then(|agent| super::own_entry(&config.config, agent));
+    sandbox::policy(&place, &config.config, section, own)
 }
 
 /// Where an agent works, as its worker is told.
@@ -209,8 +236,7 @@ pub fn workspace(config: &ConfigSnapshot, paths: &Paths, agent: &str) -> std::pa
 }
 
 /// The first eight bytes of the digest.
-#[must_use]
-pub fn print(text: &str) -> u64 {
+fn print(text: &str) -> u64 {
     u64::from_str_radix(sha256_hex(text.as_bytes()).get(..16).unwrap_or_default(), 16).unwrap_or_default()
 }
 

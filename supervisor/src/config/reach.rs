@@ -1,7 +1,7 @@
 //! How far a key reaches: what a change of it restarts, and whether anything reads it yet.
 //!
-//! One row per prefix, the longest match wins. A key without a row restarts the gateway when changed and counts as not
-//! built yet; so a new key cannot be forgotten silently.
+//! One row per prefix, the longest match wins. Every known key has a row (a test walks them all); one that had none would
+//! restart the gateway when changed and count as not built yet.
 
 use serde_json::Value;
 
@@ -163,9 +163,38 @@ const TABLE: &[(&str, Reach, bool)] = &[
     ("logging.consoleLevel", Hot, true),
     ("logging.level", Hot, true),
     ("ui", Reach::None, false),
+    ("update.command", Reach::None, true),
     ("talk", Reach::None, false),
     ("audio", Reach::None, false),
     ("secrets", Hot, false),
+    // Rules are put in force at the start of a process: every worker, channels too, is replaced.
+    ("isolation", Agent, true),
+    // Nothing reads them yet.
+    ("accessGroups", Restart, false),
+    ("acp", Restart, false),
+    ("approvals", Restart, false),
+    ("attachments", Restart, false),
+    ("auth", Restart, false),
+    ("broadcast", Restart, false),
+    ("canvasHost", Restart, false),
+    ("cloudWorkers", Restart, false),
+    ("desktop", Restart, false),
+    ("diagnostics", Restart, false),
+    ("discovery", Restart, false),
+    ("mcp", Restart, false),
+    ("media", Restart, false),
+    ("memory", Restart, false),
+    ("nodeHost", Restart, false),
+    ("plugins", Restart, false),
+    ("proxy", Restart, false),
+    ("security", Restart, false),
+    ("surfaces", Restart, false),
+    ("telemetry", Restart, false),
+    ("transcripts", Restart, false),
+    ("tts", Restart, false),
+    ("update", Restart, false),
+    ("worktreeAcceleration", Restart, false),
+    ("worktreeRoot", Restart, false),
     ("gateway", Restart, false),
     ("gateway.allowRealIpFallback", Hot, true),
     ("gateway.auth.allowTailscale", Hot, false),
@@ -326,6 +355,33 @@ mod tests {
             });
             assert!(found.is_some(), "{prefix}");
         }
+    }
+
+    /// Calls with the path of every key, `*` and `[]` as `*`; a shape that is used in many places is walked in each.
+    fn each_key(shape: &crate::config::known::Shape, path: &str, seen: &mut impl FnMut(&str)) {
+        let below = |part: &str| if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") };
+        let named = shape.keys.iter().map(|(key, child)| (key.as_str(), child));
+        let any = shape.any_key.iter().chain(&shape.item).map(|child| ("*", child));
+        for (part, child) in named.chain(any) {
+            let path = below(part);
+            seen(&path);
+            each_key(child, &path, seen);
+        }
+    }
+
+    #[test]
+    fn every_key_has_a_row_of_its_own_or_of_its_section() {
+        let mut without = Vec::new();
+        let mut count = 0;
+        each_key(&shapes(), "", &mut |path| {
+            count += 1;
+            // `agents` itself is not a key to be set: each part of it has its row.
+            if row(path).is_none() && path != "agents" {
+                without.push(path.to_owned());
+            }
+        });
+        assert_eq!(without, Vec::<String>::new());
+        assert!(count > 3_000, "only {count} keys");
     }
 
     #[test]

@@ -162,7 +162,11 @@ pub fn read_file(path: &Path, env: &Environment) -> ConfigFile {
     }
 }
 
-fn read_text(path: &Path) -> Result<Option<String>, Box<Issue>> {
+/// The bytes as text; `None` when there is no file. Never waits, and never reads more than a configuration may have.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn read_text(path: &Path) -> Result<Option<String>, Box<Issue>> {
     let failed = |error: &std::io::Error| {
         let mut issue = Issue::new("", format!("read failed: {error}"));
         if error.kind() == std::io::ErrorKind::PermissionDenied {

@@ -4,7 +4,9 @@
 //! Not here: whether the text is right.
 
 use super::read::sha256_hex;
+use crate::paths::Paths;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -157,6 +159,33 @@ pub fn put_private(path: &Path, text: &str) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     })?;
     sync_dir(path)
+}
+
+/// Removes what writes of ours left when their process was killed between the temporary file and its rename:
+/// `<name>.<pid>.<uuid>.tmp` beside the configuration, in its store and beside the restart note. Nobody else may be writing.
+pub fn sweep_unfinished(paths: &Paths) {
+    let config = fs::canonicalize(&paths.config_file).unwrap_or_else(|_| paths.config_file.clone());
+    let store = paths.config_store_dir();
+    let kept = ["history", "rejected"].map(|below| store.join(below));
+    let notes = [config, paths.restart_sentinel()];
+    let dirs = notes.iter().filter_map(|file| file.parent()).map(Path::to_path_buf);
+    let dirs: BTreeSet<PathBuf> = dirs.chain([store]).chain(kept).collect();
+    for entry in dirs.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten() {
+        if !entry.file_name().to_str().is_some_and(is_unfinished) {
+            continue;
+        }
+        match fs::remove_file(entry.path()) {
+            Ok(()) => tracing::info!(file = %entry.path().display(), "removed what a killed write left"),
+            Err(error) => tracing::warn!(file = %entry.path().display(), %error, "not removed"),
+        }
+    }
+}
+
+fn is_unfinished(name: &str) -> bool {
+    let mut parts = name.strip_suffix(".tmp").unwrap_or_default().rsplitn(3, '.');
+    let uuid = parts.next().is_some_and(|id| uuid::Uuid::try_parse(id).is_ok());
+    let pid = parts.next().is_some_and(|pid| pid.parse::<u32>().is_ok());
+    uuid && pid && parts.next().is_some_and(|file| !file.is_empty())
 }
 
 fn overwrite(target: &Path, text: &str) -> io::Result<()> {

@@ -133,10 +133,7 @@ impl Fanout {
 
     /// Versions of the two lists that clients cache.
     pub fn versions(&self) -> StateVersion {
-        StateVersion {
-            presence: self.0.presence.version(),
-            health: self.health_version(),
-        }
+        StateVersion { presence: self.0.presence.version(), health: self.health_version() }
     }
 
     /// Version of the health snapshot.

@@ -125,8 +125,16 @@ impl Settings {
         let proxy = proxy.as_ref().map(|p| json!([p.user_header, p.required_headers, p.allow_users]));
         let trusted: Vec<String> = self.proxies.trusted.iter().map(ToString::to_string).collect();
         let rules = json!([
-            mode.as_str(), secret(token), secret(password), proxy, trusted, self.proxies.allow_real_ip,
-            origins.allowed, origins.host_header_fallback, allow_insecure, no_device_auth,
+            mode.as_str(),
+            secret(token),
+            secret(password),
+            proxy,
+            trusted,
+            self.proxies.allow_real_ip,
+            origins.allowed,
+            origins.host_header_fallback,
+            allow_insecure,
+            no_device_auth,
         ]);
         hex(&Sha256::digest(rules.to_string()))
     }

@@ -2,14 +2,12 @@
 
 use crate::config::worker_check::WorkerPrograms;
 use crate::config::isolation::Settings;
-use crate::config::plan::{Prints, print, worker_ids, workspace};
-use crate::config::{ConfigHandle, ConfigSnapshot, own_entry, worker_config};
+use crate::config::plan::{Prints, policy, worker_ids, workspace};
+use crate::config::{ConfigHandle, ConfigSnapshot, worker_config};
 use crate::journal::{Journal, JournalHandle};
-use crate::paths::Paths;
-use crate::worker::sandbox::{self, Place};
+use crate::worker::sandbox;
 use crate::worker::{Binary, BinaryError, IDLE_STOP_SECONDS, Provision, WorkerSpec, worker_env};
 use proto::wire::handshake::{WorkerConfig, WorkerId, WorkerPaths};
-use proto::wire::isolation::Policy;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -75,8 +73,6 @@ impl Provisioner {
     ) -> WorkerSpec {
         let prints = Prints::of(config, self.config.paths(), &id);
         let policy = policy(config, self.config.paths(), &id);
-        // Rules are put in force at the start of a process and never loosened: other rules are another process.
-        let fingerprint = prints.process ^ print(&format!("{policy:?} {:?}", Settings::of(&config.config)));
         let env: BTreeMap<String, String> =
             config.env().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let mut env_of_worker = worker_env(&env);
@@ -97,28 +93,10 @@ impl Provisioner {
             log_level: config.logging.level.name().to_owned(),
             env: env_of_worker,
             failpoints: config.env().get("OPENCLAW_FAILPOINTS").unwrap_or_default().to_owned(),
-            fingerprint,
+            fingerprint: prints.process,
             told: prints.told,
         }
     }
-}
-
-/// What one worker may reach.
-fn policy(config: &ConfigSnapshot, paths: &Paths, id: &WorkerId) -> Policy {
-    let (section, _) = worker_config(config, id);
-    let section = serde_json::from_str(&section).unwrap_or_default();
-    let agent = id.agent_id();
-    let workspace = agent.map(|agent| workspace(config, paths, agent));
-    let place = Place {
-        worker: id,
-        home: &paths.home,
-        state_dir: &paths.state_dir,
-        config_file: &paths.config_file,
-        workspace: workspace.as_deref(),
-        env: config.env(),
-    };
-    let own = agent.and_then(|agent| own_entry(&config.config, agent));
-    sandbox::policy(&place, &config.config, &section, own)
 }
 
 async fn provide(

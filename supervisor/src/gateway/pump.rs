@@ -13,7 +13,13 @@ use proto::wire::channel::{ChannelPhase, ChannelToSup};
 use proto::wire::handshake::{WorkerId, WorkerKind};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// What the intakes get to store what they hold: the journal answers in milliseconds, and a stuck disk must not hold a
+/// restart up for long.
+const INTAKE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Everything that worker events go to.
 pub struct Pump {
@@ -51,6 +57,10 @@ impl Pump {
             // Requests of workers are answered within a commit: there is nothing to cancel.
             (_, WorkerEventKind::Cancel { corr }) => tracing::debug!(%worker, corr, "request cancelled"),
             (_, WorkerEventKind::Fence(reached)) => {
+                // An acknowledgement that is decided after the links are frozen would never arrive.
+                if timeout(INTAKE_WITHIN, self.intake.fence()).await.is_err() {
+                    tracing::warn!("messages are still being stored; their networks' workers offer them again");
+                }
                 let _gone = reached.send(());
             }
             (_, WorkerEventKind::State(state)) => self.log_state(&worker, state),

@@ -81,7 +81,6 @@ impl Restarts {
     }
 
     /// The same with another executable (an update).
-    #[expect(dead_code, reason = "for updates, which bring an executable of their own")]
     pub fn request_to(&self, target: PathBuf, delay_ms: Option<i64>, reason: &str) -> RestartPlan {
         self.lock().target = Some(target);
         self.request(delay_ms, reason)

@@ -16,7 +16,11 @@ pub async fn tell(handles: Handles) {
         let path = path.clone();
         tokio::task::spawn_blocking(move || read(&path)).await
     };
-    let Ok(Some(payload)) = read else { return };
+    let Ok(Some(mut payload)) = read else { return };
+    if let Some(last) = handles.restarts.last().filter(|last| !last.ok) {
+        payload["status"] = "error".into();
+        payload["stats"]["reason"] = last.why.into();
+    }
     let config = handles.config.current();
     let asked = payload["sessionKey"].as_str().unwrap_or("main");
     let session = session_key::canonical(asked, config.view.agents.default_id(), &config.view.session);
@@ -50,7 +54,7 @@ fn text(payload: &Value) -> String {
         field("/kind").unwrap_or("restart"),
         field("/status").unwrap_or("ok")
     );
-    let lines = [Some(what.as_str()), field("/message"), field("/doctorHint")];
+    let lines = [Some(what.as_str()), field("/stats/reason"), field("/message"), field("/doctorHint")];
     lines.into_iter().flatten().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
 

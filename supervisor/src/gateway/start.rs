@@ -450,6 +450,7 @@ fn build_core(handles: &Handles) -> Core {
         lanes: LaneGate::new(limits),
         runs: Default::default(),
         owners: Default::default(),
+        blame: Default::default(),
         board: Default::default(),
         pace: Default::default(),
     }))

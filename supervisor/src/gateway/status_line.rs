@@ -8,8 +8,6 @@ use tokio::time::{Duration, MissedTickBehavior};
 
 /// How often the line is made anew.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The configuration file is looked at once in so many looks: it means reading it.
-const CONFIG_EVERY: u32 = 10;
 /// Workers that are named; the others are counted.
 const NAMED_MAX: usize = 3;
 
@@ -20,19 +18,12 @@ pub async fn run(handles: Handles, notify: Notify) {
     }
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut count, mut config) = (0u32, "ok");
     loop {
         ticks.tick().await;
-        if count.is_multiple_of(CONFIG_EVERY) {
-            let owner = handles.config.clone();
-            if let Ok(state) = tokio::task::spawn_blocking(move || owner.state()).await {
-                config = state.state;
-            }
-        }
-        count = count.wrapping_add(1);
         if handles.front.phase() == Phase::Ready {
             let runs = handles.scheduler.status().await.active.len();
-            notify.status(&line(&handles.workers.status(), runs, config));
+            // As the reloader found it last: it looks whenever the file changes.
+            notify.status(&line(&handles.workers.status(), runs, &handles.config.last_line()));
         } else {
             notify.flush();
         }
@@ -92,8 +83,8 @@ mod tests {
         assert_eq!(line(&workers, 1, "ok"), "2/2 workers ready; 1 run; config ok");
         workers.extend(["a", "b", "c", "d"].map(|name| worker(name, State::Backoff)));
         assert_eq!(
-            line(&workers, 0, "invalid"),
-            "2/6 workers ready (agent:a backoff, agent:b backoff, agent:c backoff, 1 more); 0 runs; config invalid"
+            line(&workers, 0, "INVALID since 10:22 – why"),
+            "2/6 workers ready (agent:a backoff, agent:b backoff, agent:c backoff, 1 more); 0 runs; config INVALID since 10:22 – why"
         );
     }
 }

@@ -37,7 +37,7 @@ use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Messages waiting for one account's intake; the link's credit holds the rest back in the worker.
 const INTAKE_MAX: usize = 256;
@@ -65,6 +65,8 @@ enum Item {
     Message(Box<InboundMsg>),
     Unreadable(Box<Unreadable>),
     Cursor(Cursor),
+    /// Answered when everything before it is worked off.
+    Fence(oneshot::Sender<()>),
 }
 
 impl Intake {
@@ -85,6 +87,21 @@ impl Intake {
 
     pub async fn cursor(&self, worker: &WorkerId, cursor: Cursor) {
         self.tell(worker, Item::Cursor(cursor)).await;
+    }
+
+    /// Waits until everything that was told so far is stored and acknowledged, or refused.
+    pub async fn fence(&self) {
+        let accounts: Vec<_> = self.accounts.borrow().values().cloned().collect();
+        let mut passing = Vec::new();
+        for items in accounts {
+            let (reached, passed) = oneshot::channel();
+            if items.send(Item::Fence(reached)).await.is_ok() {
+                passing.push(passed);
+            }
+        }
+        for passed in passing {
+            let _gone = passed.await;
+        }
     }
 
     async fn tell(&self, worker: &WorkerId, item: Item) {
@@ -142,6 +159,9 @@ impl AccountIntake {
         match item {
             Item::Message(message) => self.on_message(*message).await,
             Item::Unreadable(message) => self.on_unreadable(*message).await,
+            Item::Fence(reached) => {
+                let _gone = reached.send(());
+            }
             Item::Cursor(cursor) => {
                 let update =
                     CursorUpdate { account: self.key.clone(), scope: cursor.scope, value: cursor.value };

@@ -76,7 +76,7 @@ pub async fn apply(gw: &Handles, caller: &Caller, params: Value) -> Answer {
     limited(gw, caller, "config.apply", params, owner::apply).await
 }
 
-fn writer(caller: &Caller) -> Writer {
+pub(super) fn writer(caller: &Caller) -> Writer {
     Writer {
         client_id: caller.client.id.clone(),
         device_id: caller.device_id.clone(),
@@ -120,7 +120,7 @@ async fn blocking<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -
     tokio::task::spawn_blocking(act).await.map_err(|error| RpcError::unavailable(error.to_string()))
 }
 
-fn refusal(error: ConfigRpcError) -> RpcError {
+pub(super) fn refusal(error: ConfigRpcError) -> RpcError {
     RpcError {
         retryable: error.retry_after_ms.is_some(),
         retry_after_ms: error.retry_after_ms.and_then(|ms| u64::try_from(ms).ok()),

@@ -262,6 +262,7 @@ impl Core {
 
     /// An agent worker died: every session of it learns.
     pub async fn on_agent_gone(&self, agent_id: &str, epoch: u64, own_fault: bool) {
+        let own_fault = self.shared.blame.died(agent_id, epoch, own_fault);
         let concerned: Vec<String> = {
             let tasks = self.tasks.borrow();
             tasks.iter().filter(|(_, task)| &*task.agent_id == agent_id).map(|(key, _)| key.clone()).collect()

@@ -1,5 +1,6 @@
 //! What all sessions share. Lives on the core's thread; no cell is borrowed across an `await`.
 
+use super::blame::Blame;
 use super::lane_gate::LaneGate;
 use super::runs::RunTable;
 use super::{ActiveRun, SchedulerStatus};
@@ -34,6 +35,8 @@ pub struct Shared {
     pub runs: RefCell<RunTable>,
     /// Session of each run that a worker has.
     pub owners: RefCell<HashMap<Id, String>>,
+    /// Which run a worker's death counts against.
+    pub blame: Blame,
     pub board: RefCell<Board>,
     pub pace: Cell<Pace>,
 }

@@ -116,6 +116,27 @@ pub fn serve(paths: &Paths, env: Environment, use_last_good: bool) -> Answer {
 /// # Errors
 /// It cannot be started, does not answer, or says why it could not go on.
 pub fn ask(path: &Path, use_last_good: bool) -> Result<Answer, String> {
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    question(path, &arguments, BTreeMap::new(), use_last_good)
+}
+
+/// Asks the executable at `path` for the gateway of these places, which does not run.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_for(path: &Path, paths: &Paths) -> Result<Answer, String> {
+    let places = [("OPENCLAW_STATE_DIR", &paths.state_dir), ("OPENCLAW_CONFIG_PATH", &paths.config_file)];
+    let places = places.map(|(name, place)| (name.to_owned(), place.display().to_string()));
+    question(path, &[], places.into(), false)
+}
+
+fn question(
+    path: &Path,
+    arguments: &[String],
+    more: BTreeMap<String, String>,
+    use_last_good: bool,
+) -> Result<Answer, String> {
     let named = path.display();
     let mut head = [0; 4];
     File::open(path)
@@ -125,10 +146,9 @@ pub fn ask(path: &Path, use_last_good: bool) -> Result<Answer, String> {
         return Err(format!("{named} is no executable of this system"));
     }
     let binary = Binary::open(path).map_err(|error| error.to_string())?;
-    let arguments: Vec<String> =
-        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
     let arguments: Vec<&str> = std::iter::once(FLAG).chain(arguments.iter().map(String::as_str)).collect();
-    let env: BTreeMap<String, String> = std::env::vars().filter(|(name, _)| !image::is_ours(name)).collect();
+    let mut env: BTreeMap<String, String> = std::env::vars().filter(|(name, _)| !image::is_ours(name)).collect();
+    env.extend(more);
     let question = Question { use_last_good, ..Question::default() };
     let question = serde_json::to_vec(&question).unwrap_or_default();
     let output = run_to_end(&binary, &arguments, &env, &question, ANSWER_WITHIN)

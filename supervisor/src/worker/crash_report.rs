@@ -32,8 +32,6 @@ pub struct CrashReport {
     pub in_flight: Vec<String>,
     /// Its process as it was when the first signal of ours went out; `None` when it ended by itself.
     pub process: Option<ProcView>,
-    /// Highest memory of its cgroup in bytes, where it had one.
-    pub cgroup_peak_bytes: Option<u64>,
     /// Fingerprint of the sections and secrets that it ran with.
     pub config_hash: String,
     pub build: &'static str,
@@ -124,7 +122,6 @@ mod tests {
             frames: Vec::new(),
             in_flight: vec!["run 1".into()],
             process: None,
-            cgroup_peak_bytes: None,
             config_hash: String::new(),
             build: "0",
             log: vec!["last words".into()],

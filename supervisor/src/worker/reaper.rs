@@ -24,9 +24,9 @@ const SWEEP_ROUNDS_MAX: u32 = 8;
 static RESERVED: AtomicU32 = AtomicU32::new(0);
 
 /// Held while a child is waited for by its own caller.
-pub(super) struct Reservation(());
+pub struct Reservation(());
 
-pub(super) fn reserve() -> Reservation {
+pub fn reserve() -> Reservation {
     RESERVED.fetch_add(1, Ordering::SeqCst);
     Reservation(())
 }

@@ -26,7 +26,12 @@ pub struct Said {
 pub struct Book(Arc<Mutex<Vec<Said>>>, Arc<Mutex<Vec<String>>>);
 
 /// What a sender is told when a run ended by a panic: the run is over and said so, which is an outcome.
-pub const INTERNAL: &str = "internal error in the agent";
+const INTERNAL: [&str; 2] = ["internal error in the agent", "file task ended early"];
+
+/// Whether a text tells its reader that the run ended by a panic.
+pub fn tells_of_a_panic(text: &str) -> bool {
+    INTERNAL.iter().any(|words| text.contains(words))
+}
 
 impl Book {
     pub fn all(&self) -> Vec<Said> {
@@ -95,7 +100,7 @@ pub async fn call(
                 return Ok(Called { repeats: caller.repeats, refusals });
             }
             Some(Ok(answer)) if answer["status"] == "timeout" => {}
-            Some(Ok(answer)) if answer.to_string().contains(INTERNAL) => {
+            Some(Ok(answer)) if tells_of_a_panic(&answer.to_string()) => {
                 book.told(mark);
                 return Ok(Called { repeats: caller.repeats, refusals });
             }

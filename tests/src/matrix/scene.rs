@@ -182,7 +182,7 @@ impl Scene {
         self.telegram.unconfirmed() == 0
             && said.iter().filter(|said| said.class != Class::Rpc).all(|said| {
                 let shown = self.telegram.visible(said.chat);
-                let told = shown.iter().any(|shown| shown.text.contains(load::INTERNAL));
+                let told = shown.iter().any(|shown| load::tells_of_a_panic(&shown.text));
                 let text = told
                     || shown
                         .iter()

@@ -2,7 +2,7 @@
 
 use super::{Verdict, is_placeholder};
 use crate::matrix::Class;
-use crate::matrix::load::{INTERNAL, Said};
+use crate::matrix::load::{Said, tells_of_a_panic};
 use crate::matrix::scene::{ANSWER, ON_IT, Scene};
 use crate::model_server::marks_in;
 use crate::oracle::transcripts;
@@ -38,7 +38,7 @@ fn telegram_replies(scene: &Scene, said: &[Said], reported: u64, verdict: &mut V
             .map(|shown| shown.text.as_str())
             .collect();
         // One note stands for the messages of one run, which were answered together.
-        let told = texts.iter().any(|text| text.contains(INTERNAL));
+        let told = texts.iter().any(|text| tells_of_a_panic(text));
         for said in &mine {
             let times =
                 texts.iter().filter(|text| text.contains(ANSWER) && text.contains(&said.mark)).count();
@@ -62,8 +62,8 @@ fn telegram_replies(scene: &Scene, said: &[Said], reported: u64, verdict: &mut V
             files_extra += times.saturating_sub(1);
             files_missing += u64::from(times == 0);
         }
-        let known = [ANSWER, ON_IT, INTERNAL];
-        let notes = texts.iter().filter(|text| !known.iter().any(|words| text.contains(words)));
+        let known = [ANSWER, ON_IT];
+        let notes = texts.iter().filter(|text| !known.iter().any(|words| text.contains(words)) && !tells_of_a_panic(text));
         verdict.check(
             "I1",
             notes.map(|text| format!("chat {chat} shows something that is no answer: {text:?}")),

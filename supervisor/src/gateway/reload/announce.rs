@@ -23,7 +23,6 @@ impl Reloader {
         if !state.diverges() {
             if self.announced.said.take().is_some() {
                 tracing::info!("config: the file is what runs");
-                self.parts.notify.status("config ok");
                 crate::rpc::health::refresh(&self.parts.gw).await;
             }
             return;
@@ -38,7 +37,6 @@ impl Reloader {
             self.announced.said = Some((line.clone(), Instant::now()));
         }
         if new {
-            self.parts.notify.status(&format!("config: {line}"));
             crate::rpc::health::refresh(&self.parts.gw).await;
         }
     }

@@ -12,6 +12,7 @@ use crate::journal::{CarriedOver, Journal, JournalHandle, Recovered};
 use crate::paths::Paths;
 use crate::scheduler::core::Core;
 use crate::scheduler::shared::now_us;
+use crate::update::place::Place;
 use crate::upgrade::image;
 use crate::upgrade::state::State;
 use crate::worker::WorkerSpec;
@@ -77,6 +78,9 @@ pub(super) fn serve_clients(
 
 /// Runs, deliveries and workers of the image before; workers that it did not have are started.
 pub(super) async fn go_on(handles: &Handles, core: &Core, carried: State, specs: Vec<WorkerSpec>) {
+    if handles.restarts.last().is_some_and(|last| last.ok) {
+        tokio::task::spawn_blocking(settle);
+    }
     handles.channels.restore(carried.channels);
     core.adopt(carried.runs).await;
     core.shared().delivery.adopt(carried.accounts);
@@ -87,5 +91,13 @@ pub(super) async fn go_on(handles: &Handles, core: &Core, carried: State, specs:
         if let Err(refusal) = workers.restart(&worker) {
             tracing::warn!(%worker, %refusal, "its deliveries wait for its next start");
         }
+    }
+}
+
+/// Later starts take the release that this one has proved.
+fn settle() {
+    let place = Place::of(&image::path());
+    if let Err(error) = place.settle() {
+        tracing::warn!(%error, "a later start takes the release before: the links in {} cannot be changed", place.dir.display());
     }
 }

@@ -25,7 +25,7 @@ impl Session {
         if !quiet || turn.client_run_id.is_empty() {
             return None;
         }
-        let epoch = self.shared.workers.ready_epoch(&self.worker())?;
+        let epoch = self.free_worker()?;
         let lane = if turn.lane.is_empty() { "main" } else { &turn.lane };
         let permit = self.shared.lanes.clone().try_acquire(&self.key, lane)?;
         // Its number is known with the commit.

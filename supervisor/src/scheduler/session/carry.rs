@@ -88,6 +88,9 @@ impl Session {
         };
         let typing = epoch.is_some() && active.spec.deliver_to.is_some();
         self.typing_at = typing.then(|| Instant::now() + Duration::from_millis(TYPING_MS));
+        if let Some(epoch) = epoch {
+            self.shared.blame.begins(&self.agent_id, active.run_id, epoch);
+        }
         self.active = Some(active);
         match (epoch, ended) {
             (_, Some(run)) => self.end(run).await,

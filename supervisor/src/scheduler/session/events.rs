@@ -130,6 +130,7 @@ impl Session {
             self.queue.settle(true, self.shared.now());
         }
         self.shared.owners.borrow_mut().remove(&run_id);
+        self.shared.blame.ends(&self.agent_id, run_id);
         self.shared.workers.work_ends(&self.worker(), &format!("run {run_id}"));
         if active.epoch().is_some() {
             self.acknowledge(run_id);

@@ -135,9 +135,8 @@ impl Session {
         let Some(active) = &self.active else { return };
         let new = self.new_run(active.run_id, &active.spec, active.seqs.clone());
         proto::runtime::failpoint::hit("sv.c2.before");
-        let worker = WorkerId::agent(&self.agent_id);
         // With a worker that is up, claim and start share a commit: one sync less before the model is asked.
-        let claimed = match self.shared.workers.ready_epoch(&worker) {
+        let claimed = match self.free_worker() {
             Some(epoch) => self.shared.journal.begin_run(new, epoch).await.map(Some),
             None => self.shared.journal.create_run(new).await.map(|()| None),
         };
@@ -183,8 +182,17 @@ impl Session {
         if self.shared.stopping() {
             return;
         }
-        let (workers, worker) = (self.shared.workers.clone(), self.worker());
-        self.starting = Some(Box::pin(async move { workers.ensure_started(worker).await }));
+        let Some(run_id) = self.active.as_ref().map(|active| active.run_id) else { return };
+        let (shared, worker, agent_id) = (self.shared.clone(), self.worker(), self.agent_id.clone());
+        self.starting = Some(Box::pin(async move {
+            shared.blame.turn(&agent_id, run_id).await;
+            shared.workers.ensure_started(worker).await
+        }));
+    }
+
+    /// Epoch of the worker, when it is up and may be given another run.
+    pub(super) fn free_worker(&self) -> Option<u64> {
+        self.shared.workers.ready_epoch(&self.worker()).filter(|_| self.shared.blame.is_calm(&self.agent_id))
     }
 
     fn step_failed(&mut self, what: &str, error: &dyn std::fmt::Display) {
@@ -270,6 +278,7 @@ impl Session {
         match self.shared.workers.try_send(&worker, SupToAgent::StartRun(spec)) {
             Ok(epoch) => {
                 self.shared.workers.work_begins(&worker, format!("run {run_id}"));
+                self.shared.blame.begins(&self.agent_id, run_id, epoch);
                 active.phase = Phase::Running { epoch };
                 self.typing_at = active.spec.deliver_to.is_some().then(Instant::now);
                 proto::runtime::failpoint::hit("sv.startrun.sent");

@@ -246,7 +246,6 @@ impl Running {
             frames: crash_report::frames(&self.link.last_frames()),
             in_flight: Vec::new(),
             process: self.before_kill.clone(),
-            cgroup_peak_bytes: None,
             config_hash: String::new(),
             build: env!("CARGO_PKG_VERSION"),
             log: Vec::new(),

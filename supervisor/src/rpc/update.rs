@@ -1,0 +1,104 @@
+//! `update.run`: brings a new release in and goes on with it in place.
+
+use super::config::{refusal, writer};
+use super::params::Params;
+use super::{Answer, RpcError};
+use crate::config::rpc::ConfigRpcError;
+use crate::config::write::put_private;
+use crate::front::caller::Caller;
+use crate::gateway::Handles;
+use crate::scheduler::shared::now_ms;
+use crate::update::place::Place;
+use crate::update::{COMMAND_WITHIN, Origin, Outcome, Status, Wish, run};
+use crate::upgrade::{image, preflight};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Shortest time limit of a command that makes sense.
+const TIMEOUT_MS_MIN: u64 = 1000;
+
+/// One update at a time.
+static UNDER_WAY: Mutex<()> = Mutex::new(());
+
+/// `update.run {sessionKey?, note?, restartDelayMs?, timeoutMs?, from?, checksum?, restart?, dryRun?}`: installs the release
+/// that `update.command` or `from` (a directory or an archive on this host) gives and restarts in place.
+///
+/// # Errors
+/// Malformed params, too many of them, an update under way, an invalid configuration file.
+pub async fn run_update(gw: &Handles, caller: &Caller, params: Value) -> Answer {
+    let read = Params::of("update.run", &params);
+    let delay_ms = read.count("restartDelayMs")?.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
+    let within = read.count("timeoutMs")?.map_or(COMMAND_WITHIN, |ms| Duration::from_millis(ms.max(TIMEOUT_MS_MIN)));
+    let restart = read.flag("restart")?.unwrap_or(true);
+    let origin = match read.text("from")? {
+        Some(path) => Some(Origin::Path(PathBuf::from(path))),
+        None => command(gw).map(Origin::Command),
+    };
+    let checksum = read.flag("checksum")?.unwrap_or(true);
+    let dry_run = read.flag("dryRun")?.unwrap_or(false);
+    let counted = gw.config.count_write(&writer(caller), "update.run", now_ms());
+    counted.map_err(|limited| refusal(ConfigRpcError::limited("update.run", &limited)))?;
+    let place = Place::of(&image::path());
+    let Some(origin) = origin else {
+        let result = json!({"status": "skipped", "mode": "unknown", "root": place.dir, "reason": "no-command",
+            "before": {"sha": null, "version": gw.about.version}, "after": null, "steps": [], "durationMs": 0});
+        return Ok(json!({"ok": true, "result": result, "restart": null, "sentinel": null}).into());
+    };
+    let wish = Wish { origin, checksum, dry_run, within: within.min(COMMAND_WITHIN) };
+    let config = gw.config.clone();
+    let done = tokio::task::spawn_blocking(move || {
+        let _one = UNDER_WAY.try_lock().map_err(|_| RpcError::unavailable("another update is under way"))?;
+        let state = config.state();
+        if state.state == "invalid" {
+            let why = state.errors.join("; ");
+            return Err(RpcError::unavailable(format!("the configuration file is invalid; mend it first: {why}")));
+        }
+        let outcome = run(&place, &wish, &|program| preflight::ask(program, false));
+        if let Some(dir) = outcome.installed.as_ref().filter(|_| !restart) {
+            place.point_at(dir).map_err(|error| RpcError::unavailable(format!("{}: {error}", dir.display())))?;
+        }
+        Ok(outcome)
+    });
+    let outcome = done.await.map_err(|error| RpcError::unavailable(error.to_string()))??;
+    Ok(finish(gw, &params, outcome, restart, delay_ms).await.into())
+}
+
+/// Plans the restart and writes the note that the next start tells.
+async fn finish(gw: &Handles, params: &Value, outcome: Outcome, restart: bool, delay_ms: Option<i64>) -> Value {
+    if let Some(why) = outcome.trouble() {
+        tracing::error!(why, reason = outcome.reason, "update failed; everything goes on as it was");
+    }
+    let target = outcome.installed.as_ref().filter(|_| restart).map(|dir| dir.join(crate::update::NAMES[0]));
+    let mut answer =
+        json!({"ok": outcome.status != Status::Error, "result": outcome, "restart": null, "sentinel": null});
+    let Some(target) = target else { return answer };
+    tracing::info!(release = %target.display(), "update installed");
+    let text = |key: &str| params[key].as_str().map(str::trim).filter(|text| !text.is_empty());
+    let mut payload = json!({"kind": "update", "status": "ok", "ts": now_ms(), "message": text("note"),
+        "doctorHint": "Run: openclaw doctor --non-interactive",
+        "stats": {"mode": "update.run", "root": outcome.root, "before": outcome.before, "after": outcome.after,
+            "durationMs": outcome.duration_ms}});
+    if let Some(key) = text("sessionKey") {
+        payload["sessionKey"] = json!(key);
+    }
+    let path = gw.config.paths().restart_sentinel();
+    let (place, document) = (path.clone(), json!({"version": 1, "payload": payload}).to_string());
+    let written = tokio::task::spawn_blocking(move || put_private(&place, &document)).await;
+    let persisted = matches!(written, Ok(Ok(())));
+    if !persisted {
+        tracing::warn!("{} was not written: nobody is told how the update went", path.display());
+    }
+    answer["sentinel"] = json!({"path": path, "persisted": persisted, "payload": payload});
+    answer["restart"] = gw.restarts.request_to(target, delay_ms, "update.run").to_value(gw.about.pid);
+    answer
+}
+
+/// `update.command` of the configuration.
+fn command(gw: &Handles) -> Option<Vec<String>> {
+    let config = gw.config.current();
+    let words = config.config.pointer("/update/command")?.as_array()?;
+    let words: Vec<String> = words.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    (!words.is_empty()).then_some(words)
+}
