@@ -12,6 +12,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Name of the abstract socket that excludes a second default gateway across users and mount namespaces.
 const HOST_GUARD: &[u8] = b"openclaw-gateway-host";
@@ -86,6 +87,12 @@ impl Held {
     }
 }
 
+/// How long a lock whose taker is dead is waited for: a child has a few milliseconds between its birth and its program,
+/// more on a machine that is busy.
+const ORPHANED_WAIT: Duration = Duration::from_secs(2);
+/// Between two looks at it.
+const ORPHANED_LOOK: Duration = Duration::from_millis(5);
+
 enum Attempt {
     Held(Held),
     Taken,
@@ -130,17 +137,34 @@ pub fn instance_lock_path(state_dir: &Path) -> PathBuf {
     state_dir.join("gateway.lock")
 }
 
-/// Locks the state directory for the life of this process.
+/// Locks the state directory for the life of this process. One that another process holds is refused at once.
 pub fn lock_instance(state_dir: &Path) -> Result<Held, LockError> {
     let path = instance_lock_path(state_dir);
-    match try_lock(&path, OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW)? {
-        Attempt::Held(held) => Ok(held),
-        Attempt::Taken => {
-            let note = read_note(&path);
-            let pid = holder_pid(&path).or_else(|| note.as_ref().map(|note| note.pid));
-            Err(LockError::StateDir { pid, port: note.map(|note| note.port).filter(|port| *port != 0) })
+    let end = Instant::now() + ORPHANED_WAIT;
+    // Once more in any case: it may be given back between the two looks.
+    let mut again = true;
+    loop {
+        match try_lock(&path, OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW)? {
+            Attempt::Held(held) => return Ok(held),
+            Attempt::Taken if Instant::now() < end && (is_orphaned(&path) || std::mem::take(&mut again)) => {
+                std::thread::sleep(ORPHANED_LOOK);
+            }
+            Attempt::Taken => {
+                let note = read_note(&path);
+                let pid = holder_pid(&path).or_else(|| note.as_ref().map(|note| note.pid));
+                let port = note.map(|note| note.port).filter(|port| *port != 0);
+                return Err(LockError::StateDir { pid, port });
+            }
         }
     }
+}
+
+/// Whoever took the lock is dead: a child that it was starting when it was killed has it until it runs its own program.
+fn is_orphaned(path: &Path) -> bool {
+    // 0: somebody outside of this pid namespace.
+    let Some(pid) = holder_pid(path).filter(|pid| *pid != 0) else { return false };
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
 }
 
 /// The host lock: a file where another user's gateway can see it, and an abstract socket where no file is shared.
@@ -243,6 +267,18 @@ mod tests {
             )
         );
         drop(first);
+        lock_instance(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_a_dead_process_left_to_its_child_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "exec 9>>\"$0\"; flock -n 9; sleep 0.3 & exit 0";
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", script]).arg(instance_lock_path(dir.path()));
+        assert!(shell.status().unwrap().success());
+        let pid = holder_pid(&instance_lock_path(dir.path())).expect("the child has it");
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "pid {pid} took it and is gone");
         lock_instance(dir.path()).unwrap();
     }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! <install dir>/openclaw, openclaw-agent, openclaw-channel   links into the release in use, once there was an update
-//! <install dir>/versions/<build>-<first 8 of its SHA-256>/   one release: three executables and SHA256SUMS
+//! <install dir>/versions/<build>-<8 hex digits of its sums>/   one release: three executables and SHA256SUMS
 //! ```
 //!
 //! Nothing of the release in use is touched before the new one has proved itself.
@@ -16,6 +16,7 @@ use crate::upgrade::preflight;
 use place::Place;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The executables of a release. The first is the gateway's.
@@ -121,7 +122,7 @@ struct Update<'a> {
 /// whether it could go on.
 pub fn run(place: &Place, wish: &Wish, ask: &dyn Fn(&Path) -> Result<preflight::Answer, String>) -> Outcome {
     let begin = Instant::now();
-    let sha = source::sum_of(Path::new("/proc/self/exe")).ok();
+    let sha = own_sum();
     let before = Release { sha: sha.clone(), version: env!("CARGO_PKG_VERSION").to_owned() };
     let mut update = Update { place, wish, steps: Vec::new() };
     let candidate = update.prepare(ask);
@@ -129,7 +130,8 @@ pub fn run(place: &Place, wish: &Wish, ask: &dyn Fn(&Path) -> Result<preflight::
         sha: candidate.sums.first().map(|(_, sum)| sum.clone()),
         version: candidate.build.clone(),
     });
-    let same = after.as_ref().is_some_and(|after| after.sha.is_some() && after.sha == sha);
+    let same = after.as_ref().is_some_and(|after| after.sha.is_some() && after.sha == sha)
+        && candidate.as_ref().is_ok_and(|candidate| place.is_in_use(&candidate.sums));
     let (status, reason, installed) = match candidate {
         Err(reason) => (Status::Error, Some(reason), None),
         Ok(_) if same => (Status::Skipped, Some("up-to-date"), None),
@@ -161,8 +163,8 @@ impl Update<'_> {
         let what = from.display().to_string();
         let staging = self.step("stage", what.clone(), "not-a-release", || place.stage())?;
         let checksum = self.wish.checksum;
-        let sums = self
-            .step("verify", what, "not-a-release", || source::fetch(&from, staging.path(), checksum))?;
+        let sums =
+            self.step("verify", what, "not-a-release", || source::fetch(&from, staging.path(), checksum))?;
         let program = staging.path().join(NAMES[0]);
         let called = format!("{} {}", NAMES[0], preflight::FLAG);
         let answer = self.step("preflight", called, "preflight-failed", || ask(&program))?;
@@ -195,6 +197,12 @@ impl Update<'_> {
         });
         done.map_err(|_| reason)
     }
+}
+
+/// Checksum of the executable that runs; it does not change.
+fn own_sum() -> Option<String> {
+    static SUM: OnceLock<Option<String>> = OnceLock::new();
+    SUM.get_or_init(|| source::sum_of(Path::new("/proc/self/exe")).ok()).clone()
 }
 
 fn millis(since: Instant) -> u64 {

@@ -146,7 +146,30 @@ async fn the_earlier_protocol_may_write_three_times_a_minute() {
 }
 
 #[tokio::test]
-async fn a_patch_restarts_the_gateway_in_place() {
+async fn a_patch_restarts_the_gateway_and_the_connection_goes_on() {
+    let gateway = TestGateway::start().await;
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    let before = client.call("system.info", json!({})).await.expect("system.info");
+    let hash = config(&mut client).await["hash"].clone();
+    let raw = "{gateway: {tailscale: {resetOnExit: true}}}";
+    let params = json!({"raw": raw, "baseHash": hash, "restartDelayMs": 100});
+    let patched = client.call("config.patch", params).await.expect("patched");
+    assert_eq!(patched["restart"]["delayMs"], 100);
+    // The same socket: the key that needs a restart runs now.
+    let shown = wait::until("the new image runs it", async || {
+        let shown = config(&mut client).await;
+        let runs = shown["active"]["activeHash"] == patched["hash"];
+        (runs && shown["active"]["state"] == "ok").then_some(shown)
+    })
+    .await;
+    assert_eq!(shown["config"]["gateway"]["tailscale"]["resetOnExit"], true);
+    let after = client.call("system.info", json!({})).await.expect("system.info");
+    assert_eq!(after["pid"], before["pid"]);
+    assert!(client.events.iter().all(|event| event["event"] != "shutdown"), "{:?}", client.events);
+}
+
+#[tokio::test]
+async fn a_patch_restarts_the_gateway_and_says_so_where_connections_are_not_kept() {
     let closes = json!({"gateway": {"restart": {"keepSockets": false}}});
     let gateway = TestGateway::builder().config(closes).start().await;
     let mut client = WsClient::cli(gateway.port, 3).await;
@@ -205,7 +228,7 @@ async fn a_patch_typed_without_params_reads_a_text_and_fetches_the_hash() {
     let answer = document(&typed.wait_with_output().expect("ends"));
     assert_eq!(
         (&answer["config"]["gateway"]["tailscale"]["resetOnExit"], &answer["plan"]["decision"]),
-        (&json!(false), &json!("apply"))
+        (&json!(false), &json!("restart"))
     );
 }
 
@@ -281,6 +304,13 @@ async fn commands_work_while_no_gateway_runs() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
+/// The file is kept as the last good one, which happens right after the first start.
+async fn kept_as_good(gateway: &TestGateway) {
+    let kept = gateway.state_dir().join("config/last-good.json");
+    let wanted = file(gateway);
+    wait::until("it is kept", async || (fs::read_to_string(&kept).ok()? == wanted).then_some(())).await;
+}
+
 /// A key that nobody knows, on line 3.
 const BROKEN: &str = "{\n  \"gateway\": {\n    \"prot\": 1\n  }\n}\n";
 const PLACE: &str = "openclaw.json:3:5 gateway: Unrecognized key: \"prot\" (did you mean \"port\"?)";
@@ -288,6 +318,7 @@ const PLACE: &str = "openclaw.json:3:5 gateway: Unrecognized key: \"prot\" (did 
 #[tokio::test]
 async fn an_invalid_file_stops_a_start_by_hand() {
     let mut gateway = TestGateway::start().await;
+    kept_as_good(&gateway).await;
     gateway.terminate();
     fs::write(gateway.config_path(), BROKEN).expect("write");
     gateway.start_again();
@@ -300,6 +331,7 @@ async fn an_invalid_file_stops_a_start_by_hand() {
 async fn the_last_good_config_stands_in_when_asked_and_for_a_service() {
     for flag in ["--use-last-good", "--service"] {
         let mut gateway = TestGateway::builder().arg(flag).start().await;
+        kept_as_good(&gateway).await;
         gateway.terminate();
         fs::write(gateway.config_path(), BROKEN).expect("write");
         gateway.restart().await;

@@ -27,5 +27,6 @@ mod status;
 mod supervision;
 mod telegram;
 mod telegram_double;
+mod update;
 mod upgrade;
 mod wire;

@@ -1,6 +1,6 @@
 //! Replies that do not get through: what an operator sees of them and can do about it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::gateway::{TestGateway, merge};
 use harness::model_server::{ModelServer, Script};
@@ -62,7 +62,10 @@ async fn a_reply_that_waits_can_be_hurried_or_given_up() {
     scene.server.fault("sendMessage", 1_000, Fault::Refuse(502, "Bad Gateway".to_owned()));
     scene.server.push_text(ANN, ANN, "hello from ann");
     scene.server.push_text(BOB, BOB, "hello from bob");
-    let waits = |chat: i64| move |row: &Value| row["chat"] == chat.to_string() && row["attempts"] != 0;
+    let waits = |chat: i64| {
+        let chat = chat.to_string();
+        move |row: &Value| row["chat"].as_str() == Some(chat.as_str()) && row["attempts"] != 0
+    };
     let ann = scene.row("ann's reply waits", waits(ANN)).await;
     let bob = scene.row("bob's reply waits", waits(BOB)).await;
     assert!(ann["text"].as_str().is_some_and(|text| text.contains("hello from ann")), "{ann}");
@@ -95,6 +98,24 @@ async fn a_reply_that_waits_can_be_hurried_or_given_up() {
     assert!(delivered["count"].as_u64() >= Some(3), "{delivered}");
     let unknown = scene.gateway.cli(&["outbox", "show", "nonsense"]);
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("must be the id of a delivery"), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hurried_reply_still_heeds_the_pause_that_the_network_asked_for() {
+    let scene = Scene::new(json!({})).await;
+    let pause = Duration::from_secs(4);
+    scene.server.fault("sendMessage", 1, Fault::RateLimit(pause.as_secs()));
+    scene.server.push_text(ANN, ANN, "hello");
+    wait::until("the network asks for a pause", async || {
+        (!scene.server.calls("sendMessage").is_empty()).then_some(())
+    })
+    .await;
+    let asked = Instant::now();
+    let ann = scene.row("the reply waits", |row| row["attempts"] != 0 && row["state"] == "pending").await;
+    scene.command(&["outbox", "retry", ann["id"].as_str().expect("an id")]);
+    scene.answered(ANN, "hello").await;
+    assert!(asked.elapsed() > pause - Duration::from_secs(1), "a second stands for seeing the refusal late");
+    assert_eq!(scene.server.calls("sendMessage").len(), 2, "refused, and sent");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

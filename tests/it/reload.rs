@@ -228,7 +228,8 @@ async fn the_reload_mode_decides_what_waits() {
     let mut client = WsClient::cli(gateway.port, 4).await;
     settled(&gateway, &mut client).await;
     edit(&gateway, &json!({"gateway": {"port": free_port()}, "agents": {"defaults": {"maxConcurrent": 3}}}));
-    let active = state(&mut client, "half of it", |active| active["pending"] == json!(["gateway.port"])).await;
+    let active =
+        state(&mut client, "half of it", |active| active["pending"] == json!(["gateway.port"])).await;
     assert_eq!(active["state"], "pending", "{active}");
     wait::until("the hot half runs", async || {
         let plan = client.call("config.plan", json!({})).await.expect("config.plan");
@@ -260,4 +261,64 @@ async fn a_plan_shows_what_would_happen_and_does_nothing() {
     assert_eq!(wrong.status.code(), Some(78), "{said}");
     assert!(said.contains("gateway.port: expected integer"), "{said}");
     assert_eq!(fs::read_to_string(gateway.config_path()).expect("the config"), before);
+}
+
+/// What writes of the gateway have not finished.
+fn unfinished(gateway: &TestGateway) -> Vec<String> {
+    let entries = fs::read_dir(gateway.state_dir()).expect("the state directory").flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("openclaw.json.") && name.ends_with(".tmp")).collect()
+}
+
+/// Once more, without the fault.
+async fn start_healed(gateway: &mut TestGateway) -> WsClient {
+    gateway.start_again_in(&["/usr/bin/env", "-u", "OPENCLAW_FAILPOINTS"], None);
+    gateway.ready().await;
+    WsClient::cli(gateway.port, 4).await
+}
+
+#[tokio::test]
+async fn a_change_that_is_cut_off_anywhere_leaves_one_whole_configuration() {
+    for (point, written) in
+        [("sv.cfg.tmp_written", false), ("sv.cfg.renamed", true), ("sv.cfg.mid_apply", true)]
+    {
+        let fault = format!("{point}=return(kill)");
+        let builder = TestGateway::builder().bin(executables::with_failpoints()).config(settles_fast());
+        let mut gateway = builder.env("OPENCLAW_FAILPOINTS", &fault).start().await;
+        let mut client = WsClient::cli(gateway.port, 4).await;
+        settled(&gateway, &mut client).await;
+        let before = fs::read_to_string(gateway.config_path()).expect("the config");
+        let shown = client.call("config.get", json!({})).await.expect("config.get");
+        let raw = "{agents: {defaults: {maxConcurrent: 7}}}";
+        client.send("config.patch", json!({"raw": raw, "baseHash": shown["hash"]})).await;
+        assert_eq!(gateway.wait_exit().code(), None, "{point}: killed");
+        assert_eq!(unfinished(&gateway).len(), usize::from(!written), "{point}");
+        let text = fs::read_to_string(gateway.config_path()).expect("the config");
+        assert_eq!(text != before, written, "{point}: {text}");
+        let mut client = start_healed(&mut gateway).await;
+        assert_eq!(unfinished(&gateway), Vec::<String>::new(), "{point}: swept");
+        settled(&gateway, &mut client).await;
+        let shown = client.call("config.get", json!({})).await.expect("config.get");
+        let runs = &shown["config"]["agents"]["defaults"]["maxConcurrent"];
+        assert_eq!(*runs == 7, written, "{point}: {runs}");
+        client.chat("main", "hello").await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_is_taken_back_stays_so_over_a_kill() {
+    let config = fast(json!({"agents": {"list": [{"id": "main"}]}}));
+    let builder = TestGateway::builder().bin(executables::with_failpoints()).config(config);
+    let mut gateway = builder.env("OPENCLAW_FAILPOINTS", "sv.cfg.rollback=return(kill)").start().await;
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    settled(&gateway, &mut client).await;
+    let place = gateway.home.path().join("w1");
+    let theme = json!({"theme": "failpoint:ag.up=return(abort)"});
+    edit(&gateway, &json!({"agents": {"list": [{"id": "main", "workspace": place, "identity": theme}]}}));
+    assert_eq!(gateway.wait_exit().code(), None, "killed while it takes the change back");
+    // The file is still the one that kills the agent: the start tries it, and goes back by itself.
+    let mut client = start_healed(&mut gateway).await;
+    let active = state(&mut client, "taken back", |active| active["state"] == "rolledBack").await;
+    assert_eq!(active["source"], "lastGood", "{active}");
+    client.chat("main", "hello").await;
 }

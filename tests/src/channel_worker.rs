@@ -154,13 +154,14 @@ impl ChannelWorker {
         next.await.expect("the worker says something").expect("the link is open")
     }
 
-    /// The next message that is no state, with its corr.
+    /// The next message that is no state and no announcement of what is read next, with its corr.
     pub async fn next(&mut self) -> (ChannelToSup, u64) {
         loop {
             match self.event().await {
                 LinkEvent::Message { code, corr, payload, .. } => {
                     match ChannelToSup::decode(code, &payload).expect("a message of a channel worker") {
                         ChannelToSup::State(state) => self.states.push(state),
+                        ChannelToSup::Examining(_) => {}
                         other => return (other, corr),
                     }
                 }

@@ -55,7 +55,12 @@ impl Args {
         }
     }
 
-    fn by_gateway(&self, invocation: &Invocation, mut client: Client, from: Option<PathBuf>) -> Result<u8, Failure> {
+    fn by_gateway(
+        &self,
+        invocation: &Invocation,
+        mut client: Client,
+        from: Option<PathBuf>,
+    ) -> Result<u8, Failure> {
         if let Some(why) = stop::bad_config(&mut client) {
             return Err(Failure::with_code(format!("{why}\nMend the file first."), exit_code::CONFIG));
         }
@@ -83,7 +88,8 @@ impl Args {
         };
         let place = Place::of(&image::path());
         let origin = Origin::Path(from);
-        let wish = Wish { origin, checksum: !self.no_checksum, dry_run: self.dry_run, within: COMMAND_WITHIN };
+        let wish =
+            Wish { origin, checksum: !self.no_checksum, dry_run: self.dry_run, within: COMMAND_WITHIN };
         let paths = &invocation.paths;
         let outcome = run(&place, &wish, &|program| preflight::ask_for(program, paths));
         if let Some(dir) = &outcome.installed {
@@ -105,15 +111,20 @@ impl Args {
         let reason = output::text(result, "/reason");
         let text = match (output::text(result, "/status"), pid) {
             ("ok", Some(pid)) => format!("Gateway updated in place (pid {pid}, build {from} → {to}, {sum})."),
-            ("ok", None) => format!("Installed build {to} ({sum}); the next start or `openclaw restart` takes it."),
+            ("ok", None) => {
+                format!("Installed build {to} ({sum}); the next start or `openclaw restart` takes it.")
+            }
             ("skipped", _) if reason == "up-to-date" => format!("Build {to} ({sum}) is in use already."),
             ("skipped", _) if reason == "dry-run" => {
                 format!("Build {to} ({sum}) can be installed. Nothing was changed.")
             }
-            ("skipped", _) => "No update: set update.command, or name a release with --from <path>.".to_owned(),
+            ("skipped", _) => {
+                "No update: set update.command, or name a release with --from <path>.".to_owned()
+            }
             _ => {
                 let steps = result["steps"].as_array();
-                let why = steps.and_then(|steps| steps.last()).map_or("", |step| output::text(step, "/stderrTail"));
+                let why =
+                    steps.and_then(|steps| steps.last()).map_or("", |step| output::text(step, "/stderrTail"));
                 return Err(Failure::new(format!("not updated ({reason}): {why}")));
             }
         };

@@ -90,6 +90,7 @@ const TABLE: &[(&str, Reach, bool)] = &[
     ("agents.list.*.memorySearch", Agent, false),
     ("agents.list.*.humanDelay", Agent, false),
     ("agents.entries", Agent, true),
+    ("agents.ownership", Restart, false),
     ("models", Hot, false),
     ("models.mode", Hot, true),
     ("models.providers", Hot, true),

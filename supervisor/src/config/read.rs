@@ -85,7 +85,7 @@ impl ConfigFile {
         let mut found = Vec::new();
         super::sensitive::each(&self.resolved, &mut |path, value| {
             let missing = match SecretInput::from_value(value) {
-                Some(SecretInput::Text(text)) => super::substitute::is_reference(text.trim()).then(|| text),
+                Some(SecretInput::Text(text)) => super::substitute::is_reference(text.trim()).then_some(text),
                 Some(input @ SecretInput::Reference(_)) if input.resolve(&self.env).is_none() => {
                     Some(format!("{input:?}"))
                 }

@@ -6,6 +6,7 @@
 
 mod plan;
 
+use super::gateway::ReloadMode;
 use super::handle::{Allow, ChangeError, Changed, ConfigHandle, NewText};
 use super::issue::Issue;
 use super::patch::{merge_patch, summary};
@@ -18,7 +19,6 @@ use super::schema;
 use super::syntax::{Kind, Node, SyntaxError, parse};
 use super::write::put_private;
 use super::write_limit::{Limited, Writer};
-use super::gateway::ReloadMode;
 use super::{ConfigSnapshot, ConfigSource};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;

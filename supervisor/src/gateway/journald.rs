@@ -72,10 +72,10 @@ pub fn entry(level: tracing::Level, subsystem: &str, message: &str, fields: &Map
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        if name == log_event::FIELD {
-            if let Some(id) = log_event::message_id(&text) {
-                put(&mut out, "MESSAGE_ID", &id);
-            }
+        if name == log_event::FIELD
+            && let Some(id) = log_event::message_id(&text)
+        {
+            put(&mut out, "MESSAGE_ID", &id);
         }
         put(&mut out, &field_name(name), &text);
     }

@@ -1,8 +1,8 @@
 //! The wanted set of workers, from the configuration: one per agent, one per active channel account.
 
-use crate::config::worker_check::WorkerPrograms;
 use crate::config::isolation::Settings;
 use crate::config::plan::{Prints, policy, worker_ids, workspace};
+use crate::config::worker_check::WorkerPrograms;
 use crate::config::{ConfigHandle, ConfigSnapshot, worker_config};
 use crate::journal::{Journal, JournalHandle};
 use crate::worker::sandbox;
@@ -107,9 +107,7 @@ async fn provide(
 ) -> Result<Provision, String> {
     let paths = config.paths();
     let (config_json, secrets) = worker_config(snapshot, worker);
-    let workspace = worker.agent_id().map(|agent| {
-        workspace(snapshot, paths, agent).display().to_string()
-    });
+    let workspace = worker.agent_id().map(|agent| workspace(snapshot, paths, agent).display().to_string());
     let mut cursors = BTreeMap::new();
     if let Some(account) = worker.0.strip_prefix("channel:") {
         for scope in CURSOR_SCOPES {

@@ -30,8 +30,8 @@ use crate::scheduler::lanes::Limits;
 use crate::scheduler::shared::{Shared, now_ms};
 use crate::scheduler::{COMMANDS_MAX, LaneGate, Scheduler};
 use crate::upgrade::give_way::Parts;
-use crate::upgrade::{image, rolling};
 use crate::upgrade::state::State;
+use crate::upgrade::{image, rolling};
 use crate::worker::carry::CarriedWorkers;
 use crate::worker::{Workers, WorkersConfig};
 use proto::wire::Id;
@@ -162,7 +162,9 @@ fn prepare(
     })?;
     let instance = match &carried {
         Some(state) => state.take_instance_lock().map_err(goes_on::lost)?,
-        None => lock::lock_instance(&paths.state_dir).map_err(|error| lock_refusal(&error, options.service))?,
+        None => {
+            lock::lock_instance(&paths.state_dir).map_err(|error| lock_refusal(&error, options.service))?
+        }
     };
     let cwd = std::env::current_dir().ok().filter(|_| !options.service);
     let state_dir_given = process_env.get("OPENCLAW_STATE_DIR").is_some();
@@ -224,15 +226,15 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     let provisioner =
         Provisioner::new(config.clone(), journal.clone()).map_err(|error| fatal(error.to_string()))?;
     config.use_workers(provisioner.programs());
-    let recovered = goes_on::recover(&journal, replaces.then(|| carried.keep_only(&provisioner.specs()))).await;
+    let recovered =
+        goes_on::recover(&journal, replaces.then(|| carried.keep_only(&provisioner.specs()))).await;
     let recovered = recovered.map_err(fatal)?;
     let listeners = bind(&plan, &options, kept, &notify)?;
     let port =
         listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(plan.port, |a| a.port());
     let boot_id = note_owner(&locks, &paths, port);
-    let (workers, events) =
-        start_workers(&paths, &journal, boot_id, std::mem::take(&mut carried.workers))
-            .map_err(|error| fatal(error.to_string()))?;
+    let (workers, events) = start_workers(&paths, &journal, boot_id, std::mem::take(&mut carried.workers))
+        .map_err(|error| fatal(error.to_string()))?;
     let about = Arc::new(about(boot_id, &carried, started, port, options.service));
     let (settings, front, fanned) = open_front(&paths, &log, &config, &plan, &about).map_err(&fatal)?;
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
@@ -266,27 +268,32 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     tokio::task::spawn_blocking(move || config.check_active());
     let (rebinder, gw) = (front.rebinder(), handles.clone());
     let (overrides, notify_of) = (options.overrides, notify.clone());
-    let parts = reload::Parts { gw, provisioner, settings, overrides, plan, lanes, log, notify: notify_of, rebinder };
+    let parts =
+        reload::Parts { gw, provisioner, settings, overrides, plan, lanes, log, notify: notify_of, rebinder };
     let reloading = tokio::task::spawn_local(Reloader::new(parts).run());
     bounded.abort();
     let rolling = replaces.then(|| tokio::task::spawn_local(rolling::run(handles.clone())));
     let told = stop::until_told(&handles, &mut signals, stop_asked).await;
     reloading.abort();
     rolling.inspect(tokio::task::JoinHandle::abort);
-    let parts = Parts { handles: &handles, core: &core, locks: &locks, notify: &notify, runtime_token, signals };
+    let parts =
+        Parts { handles: &handles, core: &core, locks: &locks, notify: &notify, runtime_token, signals };
     let end = stop::end(parts, front, told).await;
     drop(locks);
     Ok(end)
 }
 
-/// What the public side shares with the rest, and the sender of its settings.
+/// The sender of the settings, what the public side shares with the rest, and the events on their way to it.
+type OpenedFront = (watch::Sender<Arc<Settings>>, FrontShared, mpsc::Receiver<fanout::Item>);
+
+/// What the public side shares with the rest.
 fn open_front(
     paths: &Paths,
     log: &logging::Log,
     config: &ConfigHandle,
     plan: &StartPlan,
     about: &About,
-) -> Result<(watch::Sender<Arc<Settings>>, FrontShared, mpsc::Receiver<fanout::Item>), String> {
+) -> Result<OpenedFront, String> {
     let front_paths = FrontPaths {
         state_dir: paths.state_dir.clone(),
         config_path: paths.config_file.clone(),
@@ -315,7 +322,6 @@ fn start_core(
     core
 }
 
-
 fn about(boot_id: Id, carried: &State, started: Instant, port: u16, service: bool) -> About {
     let up = std::time::Duration::from_millis(carried.uptime_ms);
     let started = started.checked_sub(up).unwrap_or(started);
@@ -342,7 +348,6 @@ async fn open_journal(paths: &Paths, options: &Options) -> Result<JournalHandle,
     }
     Ok(journal)
 }
-
 
 fn bind(
     plan: &StartPlan,
@@ -404,15 +409,18 @@ fn start_workers(
     carried: CarriedWorkers,
 ) -> std::io::Result<(Workers, mpsc::Receiver<crate::worker::WorkerEvent>)> {
     let journal = journal.clone();
-    Workers::start(WorkersConfig {
-        boot_id,
-        crash_dir: paths.state_dir.join("crash"),
-        next_epoch: Arc::new(move |worker| {
-            let journal = journal.clone();
-            Box::pin(async move { journal.next_epoch(worker.0).await.map_err(|error| error.to_string()) })
-        }),
-        adopt_orphans: true,
-    }, carried)
+    Workers::start(
+        WorkersConfig {
+            boot_id,
+            crash_dir: paths.state_dir.join("crash"),
+            next_epoch: Arc::new(move |worker| {
+                let journal = journal.clone();
+                Box::pin(async move { journal.next_epoch(worker.0).await.map_err(|error| error.to_string()) })
+            }),
+            adopt_orphans: true,
+        },
+        carried,
+    )
 }
 
 /// What the public side needs of the configuration, with the secrets that were decided at start.

@@ -30,7 +30,8 @@ static UNDER_WAY: Mutex<()> = Mutex::new(());
 pub async fn run_update(gw: &Handles, caller: &Caller, params: Value) -> Answer {
     let read = Params::of("update.run", &params);
     let delay_ms = read.count("restartDelayMs")?.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
-    let within = read.count("timeoutMs")?.map_or(COMMAND_WITHIN, |ms| Duration::from_millis(ms.max(TIMEOUT_MS_MIN)));
+    let within =
+        read.count("timeoutMs")?.map_or(COMMAND_WITHIN, |ms| Duration::from_millis(ms.max(TIMEOUT_MS_MIN)));
     let restart = read.flag("restart")?.unwrap_or(true);
     let origin = match read.text("from")? {
         Some(path) => Some(Origin::Path(PathBuf::from(path))),
@@ -53,11 +54,15 @@ pub async fn run_update(gw: &Handles, caller: &Caller, params: Value) -> Answer 
         let state = config.state();
         if state.state == "invalid" {
             let why = state.errors.join("; ");
-            return Err(RpcError::unavailable(format!("the configuration file is invalid; mend it first: {why}")));
+            return Err(RpcError::unavailable(format!(
+                "the configuration file is invalid; mend it first: {why}"
+            )));
         }
         let outcome = run(&place, &wish, &|program| preflight::ask(program, false));
         if let Some(dir) = outcome.installed.as_ref().filter(|_| !restart) {
-            place.point_at(dir).map_err(|error| RpcError::unavailable(format!("{}: {error}", dir.display())))?;
+            place
+                .point_at(dir)
+                .map_err(|error| RpcError::unavailable(format!("{}: {error}", dir.display())))?;
         }
         Ok(outcome)
     });
@@ -66,7 +71,13 @@ pub async fn run_update(gw: &Handles, caller: &Caller, params: Value) -> Answer 
 }
 
 /// Plans the restart and writes the note that the next start tells.
-async fn finish(gw: &Handles, params: &Value, outcome: Outcome, restart: bool, delay_ms: Option<i64>) -> Value {
+async fn finish(
+    gw: &Handles,
+    params: &Value,
+    outcome: Outcome,
+    restart: bool,
+    delay_ms: Option<i64>,
+) -> Value {
     if let Some(why) = outcome.trouble() {
         tracing::error!(why, reason = outcome.reason, "update failed; everything goes on as it was");
     }

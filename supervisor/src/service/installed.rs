@@ -4,7 +4,6 @@ use super::unit::{self, Unit};
 use super::{Scope, unit_file, unit_name};
 use crate::config::Environment;
 use crate::paths::Paths;
-use crate::update::place::Place;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -42,7 +41,7 @@ impl Place {
     pub fn unit(&self, env: &Environment, paths: &Paths, port: Option<u16>) -> io::Result<Unit> {
         let mut made = unit::packaged(self.scope);
         made.name.clone_from(&self.name);
-        made.program = Place::lasting(&std::env::current_exe()?).display().to_string();
+        made.program = crate::update::place::Place::lasting(&std::env::current_exe()?).display().to_string();
         made.profile.clone_from(&paths.profile);
         made.port = port;
         if self.scope == Scope::System {

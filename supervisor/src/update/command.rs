@@ -13,8 +13,20 @@ use std::time::{Duration, Instant};
 
 /// What the child sees of the gateway's environment, which may hold secrets.
 const PASSED_ON: [&str; 14] = [
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "http_proxy", "https_proxy",
-    "no_proxy", "SSL_CERT_FILE", "XDG_CACHE_HOME",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "XDG_CACHE_HOME",
 ];
 /// Of its output, what is kept: the last lines say how it ended.
 const TAIL_BYTES: usize = 8 * 1024;
@@ -73,7 +85,9 @@ fn attempt(words: &[String], cwd: &Path, within: Duration, step: &mut Step) -> R
         return Err(format!("{program} ended with {status}"));
     }
     let path = last.map(PathBuf::from).filter(|path| path.is_absolute());
-    path.ok_or_else(|| format!("the last line that {program} prints must be the absolute path of a directory or an archive"))
+    path.ok_or_else(|| {
+        format!("the last line that {program} prints must be the absolute path of a directory or an archive")
+    })
 }
 
 /// Waits for the end; kills when it is late. The process group is killed by the caller in any case.

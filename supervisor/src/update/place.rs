@@ -63,6 +63,11 @@ impl Place {
         if same { link } else { program.to_owned() }
     }
 
+    /// Whether this is what lies where the running executable does.
+    pub fn is_in_use(&self, sums: &source::Sums) -> bool {
+        self.program.parent().is_some_and(|folder| is_release(folder, sums))
+    }
+
     /// # Errors
     /// Nothing can be installed here, and what to do.
     pub fn check(&self) -> Result<(), String> {
@@ -130,7 +135,8 @@ impl Place {
 
     /// The release in use, when it lies where the links will be, becomes one of the releases.
     fn adopt(&self) -> io::Result<()> {
-        if self.program.parent() != Some(&self.dir) {
+        let links = fs::symlink_metadata(self.dir.join(NAMES[0])).is_ok_and(|facts| facts.is_symlink());
+        if links || self.program.parent() != Some(&self.dir) {
             return Ok(());
         }
         let sums = NAMES.iter().map(|name| Ok((*name, source::sum_of(&self.dir.join(name))?)));
@@ -150,7 +156,8 @@ impl Place {
 
     fn prune(&self, new: &Path) {
         let program = fs::canonicalize(&self.program).unwrap_or_default();
-        let used = [self.program.as_path(), &program, &self.usual()].map(|path| path.parent().map(Path::to_owned));
+        let used =
+            [self.program.as_path(), &program, &self.usual()].map(|path| path.parent().map(Path::to_owned));
         let mut old: Vec<(SystemTime, PathBuf)> = Vec::new();
         for entry in fs::read_dir(self.versions()).into_iter().flatten().flatten() {
             let path = entry.path();
@@ -205,7 +212,8 @@ impl Place {
 fn label(build: &str, sums: &source::Sums) -> String {
     let build: String =
         build.chars().map(|c| if c.is_ascii_alphanumeric() || ".-+".contains(c) { c } else { '_' }).collect();
-    let sum: String = sums.iter().take(1).flat_map(|(_, sum)| sum.chars().take(SUM_CHARS)).collect();
+    // Of the whole list: releases may differ in a worker only.
+    let sum: String = source::sum_of_bytes(text(sums).as_bytes()).chars().take(SUM_CHARS).collect();
     format!("{build}-{sum}")
 }
 
@@ -215,7 +223,10 @@ fn is_release(dir: &Path, sums: &source::Sums) -> bool {
 
 /// Writes the list, so that the release can be brought in again from where it lies.
 fn list(dir: &Path, sums: &source::Sums) -> io::Result<()> {
-    let text: String = sums.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect();
-    fs::write(dir.join(SUMS), text)?;
+    fs::write(dir.join(SUMS), text(sums))?;
     File::open(dir.join(SUMS))?.sync_all()
+}
+
+fn text(sums: &source::Sums) -> String {
+    sums.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect()
 }

@@ -81,7 +81,16 @@ pub fn sum_of(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     io::copy(&mut file, &mut hash)?;
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hash.finalize()))
+}
+
+/// The same of bytes.
+pub fn sum_of_bytes(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn copy_all(from: &Path, to: &Path) -> Result<(), String> {
@@ -148,7 +157,8 @@ fn entries(stream: impl Read, to: &Path) -> Result<(), String> {
 fn put(source: impl Read, name: &str, to: &Path) -> Result<(), String> {
     let text = |error: io::Error| format!("{name}: {error}");
     let limit = if name == SUMS { SUMS_BYTES_MAX } else { FILE_BYTES_MAX };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(to.join(name)).map_err(text)?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(MODE).open(to.join(name)).map_err(text)?;
     let copied = io::copy(&mut source.take(limit + 1), &mut file).map_err(text)?;
     if copied > limit {
         return Err(format!("{name} is larger than {limit} bytes"));

@@ -147,7 +147,8 @@ fn question(
     }
     let binary = Binary::open(path).map_err(|error| error.to_string())?;
     let arguments: Vec<&str> = std::iter::once(FLAG).chain(arguments.iter().map(String::as_str)).collect();
-    let mut env: BTreeMap<String, String> = std::env::vars().filter(|(name, _)| !image::is_ours(name)).collect();
+    let mut env: BTreeMap<String, String> =
+        std::env::vars().filter(|(name, _)| !image::is_ours(name)).collect();
     env.extend(more);
     let question = Question { use_last_good, ..Question::default() };
     let question = serde_json::to_vec(&question).unwrap_or_default();

@@ -85,7 +85,7 @@ impl Binary {
                 inode: facts.st_ino,
                 bytes: facts.st_size.cast_unsigned(),
                 modified: facts.st_mtime,
-                modified_ns: u64::from(facts.st_mtime_nsec),
+                modified_ns: facts.st_mtime_nsec,
             },
         )
     }

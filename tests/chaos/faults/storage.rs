@@ -136,7 +136,7 @@ fn wal_garbage() -> Case {
             let mut file =
                 fs::OpenOptions::new().append(true).open(&path).map_err(|error| error.to_string())?;
             let mut chance = Chance::new(17);
-            let garbage: Vec<u8> = (0..9_000).map(|_| chance.next() as u8).collect();
+            let garbage: Vec<u8> = (0..9_000).map(|_| chance.number() as u8).collect();
             file.write_all(&garbage).map_err(|error| error.to_string())?;
             Ok("9000 bytes".into())
         })

@@ -73,15 +73,13 @@ async fn who_asked_for_a_change_learns_how_it_went_and_references_stay() {
         .await;
     let mut client = WsClient::cli(gateway.port, 4).await;
     let hash = client.call("config.get", json!({})).await.expect("config")["hash"].clone();
-    let params = json!({"raw": "{agents:{defaults:{maxConcurrent:3}}}", "baseHash": hash,
-        "restartDelayMs": 0, "note": "three at once now", "sessionKey": "main"});
+    let raw = "{agents:{defaults:{maxConcurrent:3}},gateway:{tailscale:{resetOnExit:true}}}";
+    let params = json!({"raw": raw, "baseHash": hash, "restartDelayMs": 0, "note": "three at once now",
+        "sessionKey": "main"});
     client.call("config.patch", params).await.expect("patched");
-    client.event("shutdown").await;
-    gateway.ready().await;
     let note = gateway.state_dir().join("restart-sentinel.json");
     wait::until("the note is taken", async || (!note.exists()).then_some(())).await;
     assert!(fs::read_to_string(gateway.config_path()).expect("the config").contains("${COLOUR}"));
-    let mut client = WsClient::cli(gateway.port, 4).await;
     client.chat("main", "how did it go?").await;
     let prompt = model.book()[0].body.to_string();
     let told = "Gateway restart config-patch ok (config.patch)";
@@ -95,11 +93,10 @@ async fn an_old_token_ends_with_its_rotation() {
     let mut client = WsClient::cli(gateway.port, 4).await;
     let hash = client.call("config.get", json!({})).await.expect("config")["hash"].clone();
     let raw = "{gateway:{auth:{token:'another-token-0123456789'}}}";
-    let params = json!({"raw": raw, "baseHash": hash, "restartDelayMs": 0});
-    client.call("config.patch", params).await.expect("patched");
-    client.event("shutdown").await;
-    client.closed().await;
-    gateway.ready().await;
+    let patched = client.call("config.patch", json!({"raw": raw, "baseHash": hash})).await.expect("patched");
+    assert!(patched["restart"].is_null(), "a secret is rotated in the running gateway: {patched}");
+    let closed = client.closed().await;
+    assert_eq!((closed.code, closed.reason.as_str()), (1008, "gateway auth changed"));
     for (token, wanted) in [(TOKEN, 401), ("another-token-0123456789", 200)] {
         let answer = http::get(gateway.port, "/v1/models", Some(token)).await.expect("an answer");
         assert_eq!(answer.status, wanted, "{token}");

@@ -96,11 +96,13 @@ impl Corpus {
             "network does not know",
             "custom address",
             "mode",
-            "model of no provider",
         ];
         let concerns = |bad: &Bad| starts.iter().any(|part| bad.name.contains(part));
-        // A second bot is no part of a start that was good, and a model is its agent's business.
-        out.extend(self.semantics().into_iter().filter(|bad| concerns(bad) && !bad.name.contains("model")));
+        // A second bot is no part of a start that was good, and a model is its agent's business. An agent that is not the
+        // default one is started when somebody writes to it.
+        let later =
+            |bad: &Bad| ["model", "second bot", "new agent"].iter().any(|part| bad.name.contains(part));
+        out.extend(self.semantics().into_iter().filter(|bad| concerns(bad) && !later(bad)));
         out
     }
 

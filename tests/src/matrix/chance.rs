@@ -14,7 +14,7 @@ impl Chance {
         Self(mixed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,7 +24,7 @@ impl Chance {
 
     /// From `low` up to but not including `high`.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high - low).max(1)
+        low + self.number() % (high - low).max(1)
     }
 
     pub fn one_of<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
@@ -39,9 +39,9 @@ mod tests {
     #[test]
     fn a_seed_repeats_itself() {
         let mut one = Chance::new(0);
-        assert_eq!(one.next(), 0xe220_a839_7b1d_cdaf, "the published first value of seed 0");
+        assert_eq!(one.number(), 0xe220_a839_7b1d_cdaf, "the published first value of seed 0");
         let numbers = |seed| (0..8).map(move |_| Chance::new(seed).between(3, 9)).collect::<Vec<_>>();
         assert_eq!(numbers(7), numbers(7));
-        assert_ne!(Chance::of(7, "a").next(), Chance::of(7, "b").next());
+        assert_ne!(Chance::of(7, "a").number(), Chance::of(7, "b").number());
     }
 }

@@ -183,11 +183,9 @@ impl Scene {
             && said.iter().filter(|said| said.class != Class::Rpc).all(|said| {
                 let shown = self.telegram.visible(said.chat);
                 let told = shown.iter().any(|shown| load::tells_of_a_panic(&shown.text));
-                let text = told
-                    || shown
-                        .iter()
-                        .any(|shown| shown.text.contains(ANSWER) && shown.text.contains(&said.mark));
-                text
+                told || shown
+                    .iter()
+                    .any(|shown| shown.text.contains(ANSWER) && shown.text.contains(&said.mark))
             })
     }
 

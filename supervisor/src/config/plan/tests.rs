@@ -31,7 +31,7 @@ fn lines(plan: &ConfigPlan) -> Vec<String> {
 
 #[test]
 fn each_change_reaches_as_far_as_it_must() {
-    let rows: [(&str, &str, &[&str], Decision); 9] = [
+    let rows: [(&str, &str, &[&str], Decision); 12] = [
         ("port: 5", "port: 6", &["gateway.port rebind"], Decision::Apply),
         (
             "dmPolicy: 'pairing'",
@@ -87,6 +87,35 @@ fn each_change_reaches_as_far_as_it_must() {
             "mode: 'local', tailscale: {resetOnExit: true}",
             &["gateway.tailscale.resetOnExit restart"],
             Decision::Restart,
+        ),
+        (
+            "port: 5}",
+            "port: 5}, isolation: {mode: 'off'}",
+            &[
+                "isolation.mode worker-agent",
+                "agent:main Restart",
+                "agent:ops Restart",
+                "channel:telegram:work Restart",
+            ],
+            Decision::Apply,
+        ),
+        (
+            "{id: 'ops', ",
+            "{id: 'ops', isolation: {network: true}, ",
+            &["agents.list.1.isolation.network worker-agent", "agent:main Told", "agent:ops Restart"],
+            Decision::Apply,
+        ),
+        // A port that no agent could reach until now is a looser rule.
+        (
+            "port: 5}",
+            "port: 5}, models: {providers: {near: {baseUrl: 'http://127.0.0.1:7777', models: []}}}",
+            &[
+                "models.providers.near.baseUrl hot",
+                "models.providers.near.models hot",
+                "agent:main Restart",
+                "agent:ops Restart",
+            ],
+            Decision::Apply,
         ),
         ("port: 5", "port: 5 /* same */", &[], Decision::Nothing),
     ];

@@ -90,3 +90,25 @@ fn command_lines_in_the_audit_hold_no_secrets() {
     let shown = audited_args(args.into_iter());
     assert_eq!(shown, ["openclaw", "gateway", "--token", "__OPENCLAW_REDACTED__", "__OPENCLAW_REDACTED__"]);
 }
+
+#[test]
+fn what_killed_writes_left_is_swept_and_nothing_else() {
+    let dir = tempfile::tempdir().expect("dir");
+    let env = [("HOME", dir.path().to_str().expect("utf-8"))].into_iter().collect();
+    let profile = crate::paths::ProfileFlags::default();
+    let paths = Paths::resolve(&env, &profile, dir.path(), |_| false).expect("paths");
+    let store = paths.config_store_dir();
+    fs::create_dir_all(store.join("history")).expect("store");
+    let id = "0190a1b2-0000-7000-8000-000000000001";
+    let left = |file: &Path| suffixed(file, &format!(".4242.{id}.tmp"));
+    let gone =
+        [left(&paths.config_file), left(&store.join("last-good.json")), left(&store.join("history/1.json"))];
+    let names = ["openclaw.json.tmp", "openclaw.json.bak", "notes.4242.tmp", &format!(".4242.{id}.tmp")];
+    let kept = names.map(|name| paths.state_dir.join(name));
+    for path in gone.iter().chain(&kept) {
+        fs::write(path, "{").expect("write");
+    }
+    sweep_unfinished(&paths);
+    assert_eq!(gone.iter().filter(|path| path.exists()).count(), 0);
+    assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
+}

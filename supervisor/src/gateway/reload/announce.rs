@@ -21,6 +21,8 @@ impl Reloader {
         let config = self.parts.gw.config.clone();
         let Ok(state) = tokio::task::spawn_blocking(move || config.state()).await else { return };
         if !state.diverges() {
+            // What was refused before is judged anew when it comes back.
+            self.seen = Some(self.parts.gw.config.current().file.print());
             if self.announced.said.take().is_some() {
                 tracing::info!("config: the file is what runs");
                 crate::rpc::health::refresh(&self.parts.gw).await;

@@ -234,7 +234,11 @@ async fn a_person_decides<S: Store>(store: S) {
     let now = journal.outbox_retry(note_id(0), NOW).await.unwrap();
     assert_eq!((now.state, now.next_us, now.maybe_dup), (OutState::Pending, NOW, false));
     let risked = journal.outbox_retry(note_id(1), NOW).await.unwrap();
-    assert_eq!((risked.state, risked.maybe_dup), (OutState::Pending, true), "its first copy may be out there");
+    assert_eq!(
+        (risked.state, risked.maybe_dup),
+        (OutState::Pending, true),
+        "its first copy may be out there"
+    );
     let given_up = journal.outbox_discard(note_id(3), NOW).await.unwrap();
     assert_eq!((given_up.state, given_up.err.as_deref()), (OutState::Failed, Some("given up by hand")));
     assert!(journal.dead_list().await.unwrap().is_empty(), "somebody knows of it already");
@@ -262,4 +266,7 @@ async fn old_deliveries_end_with_one_note_per_chat<S: Store>(store: S) {
     assert!(journal.expire(late, |_| None).await.unwrap().is_empty());
     journal.settle(note_id(3), 1, delivered("1"), late).await.unwrap();
     assert_eq!(journal.dead_list().await.unwrap().len(), 4);
+    let waiting = journal.due_outbox("telegram:main".into(), late, 9).await.unwrap();
+    let waiting: Vec<Id> = waiting.iter().map(|row| row.item.out_id).collect();
+    assert_eq!(waiting, [note_id(9)], "the one note of chat a");
 }

@@ -28,21 +28,8 @@ pub(in crate::worker) struct Adopted {
 impl Driver {
     /// Asks the worker to fall silent and hands on everything that it said before. Nothing is begun after this.
     pub(super) async fn fall_quiet(&mut self) {
-        let end = tokio::time::Instant::now() + QUIET_WITHIN;
-        let pausing = self.running.as_ref().is_some_and(|running| running.link.pause().is_ok());
-        while pausing {
-            self.hand_on().await;
-            let Some(events) = self.running.as_mut().and_then(|running| running.events.as_mut()) else {
-                break;
-            };
-            match timeout_at(end, events.recv()).await {
-                Ok(Some(LinkEvent::Paused)) => break,
-                Ok(Some(event)) => self.on_link_or_end(event).await,
-                Ok(None) | Err(_) => {
-                    tracing::warn!(worker = %self.spec.id, "does not fall silent; it is carried over as it is");
-                    break;
-                }
-            }
+        if self.running.as_ref().is_some_and(|running| running.link.pause().is_ok()) {
+            self.until_paused().await;
         }
         // What came before the `Paused` is ours to hand on; what a worker that goes on sends is carried with its link.
         while let Some(event) = self.running.as_mut().and_then(|running| running.events.as_mut()?.try_recv())
@@ -52,6 +39,24 @@ impl Driver {
         }
         self.hand_on().await;
         self.quiet = true;
+    }
+
+    async fn until_paused(&mut self) {
+        let end = tokio::time::Instant::now() + QUIET_WITHIN;
+        loop {
+            self.hand_on().await;
+            let Some(events) = self.running.as_mut().and_then(|running| running.events.as_mut()) else {
+                return;
+            };
+            match timeout_at(end, events.recv()).await {
+                Ok(Some(LinkEvent::Paused)) => return,
+                Ok(Some(event)) => self.on_link_or_end(event).await,
+                Ok(None) | Err(_) => {
+                    tracing::warn!(worker = %self.spec.id, "does not fall silent; it is carried over as it is");
+                    return;
+                }
+            }
+        }
     }
 
     async fn on_link_or_end(&mut self, event: LinkEvent) {
