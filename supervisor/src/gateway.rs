@@ -33,9 +33,9 @@ use crate::scheduler::Scheduler;
 use crate::worker::Workers;
 use channel_board::ChannelBoard;
 use restart::Restarts;
-pub use stop::RESTARTED_AT_MS;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+pub use stop::RESTARTED_AT_MS;
 
 /// What a method handler may use. Cheap to clone; every handle is bounded and never blocks its caller's thread.
 #[derive(Clone)]

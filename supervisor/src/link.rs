@@ -5,7 +5,9 @@
 use crate::worker::sandbox::Sandbox;
 use proto::wire::agent::AgentToSup;
 use proto::wire::channel::ChannelToSup;
-use proto::wire::handshake::{Hello, Isolation, REJECT_ISOLATION, Ready, Reject, WorkerHandshake, WorkerId, WorkerKind};
+use proto::wire::handshake::{
+    Hello, Isolation, REJECT_ISOLATION, Ready, Reject, WorkerHandshake, WorkerId, WorkerKind,
+};
 use proto::wire::isolation::Tier;
 use proto::wire::version::{self, Range};
 use proto::wire::{DecodeError, Wire};

@@ -258,9 +258,8 @@ pub fn at_restart(name: &str) -> Work {
     match BY_NAME.get(name) {
         // These wait for a run, a delivery or the end of all runs, and do so again after the restart.
         _ if matches!(name, "agent.wait" | "gateway.drain" | "send") => Work::Wait,
-        Some(Method { repeat: Repeat::OncePerKey, .. } | Method { access: Hello | Scope(READ), .. }) | None => {
-            Work::Question
-        }
+        Some(Method { repeat: Repeat::OncePerKey, .. } | Method { access: Hello | Scope(READ), .. })
+        | None => Work::Question,
         Some(_) => Work::Change,
     }
 }

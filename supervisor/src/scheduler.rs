@@ -254,7 +254,10 @@ impl Scheduler {
     pub fn revive(&self, seq: i64) {
         // It waits in the journal: a core that is busy now finds it at the next start.
         if self.commands.try_send(Command::Revive(seq)).is_err() {
-            tracing::warn!(seq, "the scheduler is busy: a message that was put back waits for the next start");
+            tracing::warn!(
+                seq,
+                "the scheduler is busy: a message that was put back waits for the next start"
+            );
         }
     }
 

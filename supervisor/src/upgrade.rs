@@ -50,7 +50,14 @@ pub async fn look_ahead(handles: &Handles, unplanned: Option<&str>) -> Option<(P
     handles.front.fanout.emit(GatewayEvent::Other { event: "upgrade.failed", payload, scope: Some(ADMIN) });
     let build = handles.about.version.clone();
     let from_build = build.clone();
-    handles.restarts.failed(LastRestart { at_ms: now_ms(), ok: false, reason, from_build, build, why: Some(why) });
+    handles.restarts.failed(LastRestart {
+        at_ms: now_ms(),
+        ok: false,
+        reason,
+        from_build,
+        build,
+        why: Some(why),
+    });
     // Whoever left a note learns now that it did not come to pass.
     tokio::task::spawn_local(crate::gateway::sentinel::tell(handles.clone()));
     None

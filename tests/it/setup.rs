@@ -156,6 +156,19 @@ async fn a_second_up_names_the_first_and_changes_nothing() {
     assert_eq!(http::get(up.port, "/readyz", None).await.expect("an answer").status, 200);
 }
 
+#[tokio::test]
+async fn a_gateway_that_up_runs_can_be_restarted_in_place() {
+    let home = Home::new();
+    let up = Up::start(&home, &["--model", "demo/demo"]).await;
+    let restarted = home.run(&["restart"]);
+    assert_eq!(restarted.status.code(), Some(0), "{restarted:?}\n{}", up.printed());
+    let info = home.run(&["gateway", "call", "system.info", "--json"]);
+    let info: Value = serde_json::from_str(&stdout(&info)).expect("JSON");
+    assert_eq!((&info["pid"], &info["upgrades"]), (&json!(up.child.id()), &json!(1)), "{info}");
+    let answer = home.run(&["agent", "--message", "run: uname -a"]);
+    assert!(stdout(&answer).contains("Linux"), "{answer:?}");
+}
+
 #[test]
 fn what_up_prints_when_it_only_sets_up() {
     let home = Home::new();

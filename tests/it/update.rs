@@ -142,9 +142,9 @@ async fn the_command_line_updates_a_running_gateway_and_a_stopped_one() {
     assert!(running(&gateway).starts_with(bin.path().join("versions")), "{}", running(&gateway).display());
     assert_eq!(gateway.terminate().code(), Some(0));
     // Back to the one before, from where it was kept.
-    let kept =
+    let mut kept =
         fs::read_dir(bin.path().join("versions")).expect("releases").flatten().map(|entry| entry.path());
-    let before = kept.filter(|dir| !running_in(dir, &answer)).next().expect("the release before");
+    let before = kept.find(|dir| !running_in(dir, &answer)).expect("the release before");
     let back = gateway.cli(&["update", "--from", before.to_str().expect("a path"), "--yes"]);
     assert!(back.status.success() && text(&back.stdout).contains("the next start"), "{}", text(&back.stderr));
     gateway.restart().await;

@@ -339,8 +339,7 @@ impl TestGateway {
         };
         let places = (self.home.path(), self.state.as_path());
         let flag = (!self.port_in_config).then_some(self.port);
-        let mut command =
-            prepared(command, places, flag, &self.args, &self.env, (self.starts, self.user));
+        let mut command = prepared(command, places, flag, &self.args, &self.env, (self.starts, self.user));
         if let Some(stderr) = stderr {
             command.stderr(stderr);
         }

@@ -21,7 +21,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// What every streamed run says; about two seconds.
-pub const WORDS: &str = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen";
+pub const WORDS: &str =
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen";
 
 /// How much of everything.
 #[derive(Debug, Clone, Copy)]
@@ -156,7 +157,8 @@ impl Load {
         tasks.spawn(clients::connect_on(port, tally.clone(), stopped.clone()));
         tasks.spawn(clients::measure(port, tally.clone(), stopped));
         let wanted = (size.clients + size.runs) as u64;
-        let ready = async || (tally.count("clients") >= wanted && tally.count("runs begun") > 0).then_some(());
+        let ready =
+            async || (tally.count("clients") >= wanted && tally.count("runs begun") > 0).then_some(());
         wait::until("all clients are there", ready).await;
         let watcher = WsClient::cli(port, 4).await;
         Self { gateway, tally, bots, stop, tasks, watcher, upgrades: 0, _model: model }

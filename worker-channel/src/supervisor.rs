@@ -6,8 +6,8 @@
 use proto::runtime::link::{LinkHandle, RequestError};
 use proto::wire::Id;
 use proto::wire::channel::{
-    ChannelPhase, ChannelState, ChannelToSup, Cursor, CursorMoved, Examining, InboundMsg, Placed, SendOutcome,
-    SendResult, SendStarted, Unreadable,
+    ChannelPhase, ChannelState, ChannelToSup, Cursor, CursorMoved, Examining, InboundMsg, Placed,
+    SendOutcome, SendResult, SendStarted, Unreadable,
 };
 use proto::wire::state::SendRefusal;
 

@@ -118,7 +118,8 @@ impl AccountOpenError {
 }
 
 fn open(greeted: &Greeted) -> Result<(Account, Arc<dyn Channel>), AccountOpenError> {
-    let account = Account::new(&greeted.bootstrap.worker_id, &greeted.welcome.config, &greeted.welcome.secrets)?;
+    let account =
+        Account::new(&greeted.bootstrap.worker_id, &greeted.welcome.config, &greeted.welcome.secrets)?;
     let kind = channel::all().into_iter().find(|kind| kind.name == account.channel);
     let kind = kind.ok_or_else(|| AccountOpenError::NoSuchChannel(account.channel.clone()))?;
     let channel = (kind.open)(&account)?;

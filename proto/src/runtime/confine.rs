@@ -152,9 +152,12 @@ fn make_folders(policy: &Policy) -> io::Result<()> {
 }
 
 fn own_places(read_write: &[String], read_only: &[String], temp: &str) -> impl Iterator<Item = Place> {
-    let writes = read_write.iter().map(String::as_str).chain(std::iter::once(temp)).filter(|path| !path.is_empty());
+    let writes =
+        read_write.iter().map(String::as_str).chain(std::iter::once(temp)).filter(|path| !path.is_empty());
     let writes: Vec<Place> = writes.map(|path| Place::new(path, Right::ReadWrite)).collect();
-    writes.into_iter().chain(read_only.iter().map(|path| Place::new(path, Right::ReadOnly)).collect::<Vec<_>>())
+    writes
+        .into_iter()
+        .chain(read_only.iter().map(|path| Place::new(path, Right::ReadOnly)).collect::<Vec<_>>())
 }
 
 fn worker_rules(policy: &Policy) -> io::Result<Rules> {

@@ -30,10 +30,7 @@ pub struct Hooks {
 
 impl Default for Hooks {
     fn default() -> Self {
-        Self {
-            dump: Box::new(super::dump::write),
-            last: Box::new(|| ()),
-        }
+        Self { dump: Box::new(super::dump::write), last: Box::new(|| ()) }
     }
 }
 

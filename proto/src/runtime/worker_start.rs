@@ -11,7 +11,8 @@ use super::shutdown::{Hooks, Stop};
 use super::{confine, failpoint, shutdown, sys, telemetry};
 use crate::wire::frame::{Flags, Frame, FrameDecoder, FrameError, LENGTH_BYTES};
 use crate::wire::handshake::{
-    Bootstrap, Hello, REJECT_ISOLATION, Ready, Reject, SandboxReport, SupHandshake, Welcome, WorkerHandshake, WorkerKind,
+    Bootstrap, Hello, REJECT_ISOLATION, Ready, Reject, SandboxReport, SupHandshake, Welcome, WorkerHandshake,
+    WorkerKind,
 };
 use crate::wire::limits::HELLO_MS;
 use crate::wire::state::{SendRefusal, Side};

@@ -26,10 +26,10 @@ use super::lossy::{Lossy, SlotOf};
 use super::registry::{Class, DecodeError, Wire};
 use super::{WireError, decode_payload};
 use calls::{Asks, Calls, Settled};
+pub use carry::CarriedBooks;
 use inbox::Inbox;
 use outbox::Outbox;
 use std::collections::VecDeque;
-pub use carry::CarriedBooks;
 pub use types::{
     Answer, Delivery, Effect, Known, LinkRules, Outgoing, Seen, SendRefusal, Side, Tally, Violation,
 };

@@ -410,7 +410,11 @@ fn from_channel() -> Vec<Sample> {
         sample(ChannelToSup::Inbound(inbound)),
         sample(ChannelToSup::CursorMoved(CursorMoved { cursor: cursor() })),
         sample(ChannelToSup::Examining(Examining { ids: vec![text("700")] })),
-        sample(ChannelToSup::Unreadable(Unreadable { ext_id: text("700"), raw: text("{}"), cursor: Some(cursor()) })),
+        sample(ChannelToSup::Unreadable(Unreadable {
+            ext_id: text("700"),
+            raw: text("{}"),
+            cursor: Some(cursor()),
+        })),
         sample(ChannelToSup::SendStarted(SendStarted { out_id: id(2) })),
         sample(ChannelToSup::SendResult(SendResult { out_id: id(2), outcome: delivered })),
         sample(ChannelToSup::Receipt(Receipt { ext_id: text("5"), kind: text("read") })),

@@ -38,6 +38,10 @@ impl Args {
                 "--model {model}: expected <provider>/<model>, for example openrouter/auto or {DEMO_MODEL}"
             )));
         }
+        if crate::upgrade::image::is_pending() {
+            // Replaced in place: the gateway that runs is this process.
+            return self.run.start(invocation, None);
+        }
         match Client::connect(&invocation.paths) {
             Ok(client) => return already_running(client, invocation),
             Err(ClientError::NotRunning) => {}

@@ -191,7 +191,8 @@ impl Prints {
         let value: Value = serde_json::from_str(&config_json).unwrap_or_default();
         let env = config.env().iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let env = crate::worker::worker_env(&env.collect());
-        let rules = format!("{:?} {:?}", policy_with(config, paths, id, &value), Settings::of(&config.config));
+        let rules =
+            format!("{:?} {:?}", policy_with(config, paths, id, &value), Settings::of(&config.config));
         let process = match (id.account(), id.agent_id()) {
             (Some((channel, _)), _) => json!([channel_part(&value, channel), secrets.0, env, rules]),
             (None, agent) => {

@@ -60,6 +60,10 @@ pub struct ConfigFile {
     pub env: Environment,
 }
 
+/// What to do about a secret that cannot be had.
+const SET_VARIABLE: &str = "set the variable in the gateway's environment, or give another reference";
+const ONLY_ENV: &str = "only secrets of source \"env\" are read so far; put it into a variable";
+
 impl ConfigFile {
     #[must_use]
     pub fn is_valid(&self) -> bool {
@@ -84,19 +88,20 @@ impl ConfigFile {
     pub fn missing_secrets(&self) -> Vec<Issue> {
         let mut found = Vec::new();
         super::sensitive::each(&self.resolved, &mut |path, value| {
-            let missing = match SecretInput::from_value(value) {
-                Some(SecretInput::Text(text)) => super::substitute::is_reference(text.trim()).then_some(text),
-                Some(input @ SecretInput::Reference(_)) if input.resolve(&self.env).is_none() => {
-                    Some(format!("{input:?}"))
+            let input = SecretInput::from_value(value);
+            let lost = input.as_ref().is_some_and(|input| input.resolve(&self.env).is_none());
+            let (named, remedy) = match input {
+                Some(SecretInput::Text(text)) if super::substitute::is_reference(text.trim()) => {
+                    (text.to_string(), SET_VARIABLE)
                 }
-                _ => None,
+                Some(SecretInput::Reference(to)) if lost => {
+                    let remedy = if to.source == "env" { SET_VARIABLE } else { ONLY_ENV };
+                    (format!("\"{}\" of source \"{}\"", to.id, to.source), remedy)
+                }
+                _ => return,
             };
-            if let Some(named) = missing {
-                let issue = Issue::new(path, format!("the secret {named} cannot be had"));
-                found.push(self.placed(
-                    issue.hint("set the variable in the gateway's environment, or give another reference"),
-                ));
-            }
+            let issue = Issue::new(path, format!("the secret {named} cannot be had"));
+            found.push(self.placed(issue.hint(remedy)));
         });
         found
     }

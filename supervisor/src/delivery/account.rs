@@ -34,10 +34,20 @@ const RECONCILE_MS: u64 = 15_000;
 
 pub enum AccountCommand {
     Wake,
-    Up { epoch: u64 },
+    Up {
+        epoch: u64,
+    },
     Gone,
-    Worker { epoch: u64, corr: u64, message: Box<ChannelToSup> },
-    OpenDraft { draft: Draft, thread: Option<String>, reply_to: Option<String> },
+    Worker {
+        epoch: u64,
+        corr: u64,
+        message: Box<ChannelToSup>,
+    },
+    OpenDraft {
+        draft: Draft,
+        thread: Option<String>,
+        reply_to: Option<String>,
+    },
     Discard(Draft),
     /// Ends the task: the next program image goes on.
     Freeze(oneshot::Sender<CarriedAccount>),

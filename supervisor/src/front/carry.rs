@@ -214,7 +214,9 @@ pub fn resume(gw: &Handles, fds: Vec<OwnedFd>, state: CarriedFront) -> Back {
     let front = &gw.front;
     let same_rules = state.admission == front.settings().admission_digest();
     if !same_rules && !state.connections.is_empty() {
-        tracing::info!("the rules by which clients are let in have changed: all clients have to connect again");
+        tracing::info!(
+            "the rules by which clients are let in have changed: all clients have to connect again"
+        );
     }
     front.fanout.resume_health_version(state.health_version);
     if front.fanout.presence().resume(state.presence) {

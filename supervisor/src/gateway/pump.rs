@@ -59,7 +59,9 @@ impl Pump {
             (_, WorkerEventKind::Fence(reached)) => {
                 // An acknowledgement that is decided after the links are frozen would never arrive.
                 if timeout(INTAKE_WITHIN, self.intake.fence()).await.is_err() {
-                    tracing::warn!("messages are still being stored; their networks' workers offer them again");
+                    tracing::warn!(
+                        "messages are still being stored; their networks' workers offer them again"
+                    );
                 }
                 let _gone = reached.send(());
             }
@@ -69,7 +71,8 @@ impl Pump {
 
     /// States that wait for a person are told as they come; the others are for who looks closely.
     fn log_state(&self, worker: &WorkerId, state: State) {
-        let why = self.core.shared().workers.status_of(worker).and_then(|status| status.why).unwrap_or_default();
+        let why =
+            self.core.shared().workers.status_of(worker).and_then(|status| status.why).unwrap_or_default();
         match state {
             State::Quarantined => {
                 tracing::error!(event = "worker.quarantine", %worker, why, "worker is quarantined");

@@ -8,8 +8,8 @@ use crate::exit_code;
 use crate::front::accept::Front;
 use crate::front::shared::Phase;
 use crate::journal::Journal;
-use crate::upgrade::give_way::Parts;
 use crate::upgrade;
+use crate::upgrade::give_way::Parts;
 use futures_util::FutureExt;
 use nix::sys::signal::{SigSet, Signal as Name};
 use std::os::unix::process::CommandExt;
@@ -122,15 +122,17 @@ pub async fn end(parts: Parts<'_>, front: Front, told: Told) -> End {
             stop(parts.handles, front, parts.notify).await;
             End::Stopped
         }
-        Told::Restart(target, reason) => match upgrade::give_way::give_way(parts, front, target, reason).await {
-            Ok(next) => End::Replace(Box::new(next)),
-            Err(error) => {
-                tracing::error!(%error, "cannot go on in place; starting again from the journal");
-                // The next image binds anew; a copy in the service manager's store would keep the address taken.
-                super::fd_store::forget(notify);
-                End::Restart
+        Told::Restart(target, reason) => {
+            match upgrade::give_way::give_way(parts, front, target, reason).await {
+                Ok(next) => End::Replace(Box::new(next)),
+                Err(error) => {
+                    tracing::error!(%error, "cannot go on in place; starting again from the journal");
+                    // The next image binds anew; a copy in the service manager's store would keep the address taken.
+                    super::fd_store::forget(notify);
+                    End::Restart
+                }
             }
-        },
+        }
     }
 }
 

@@ -343,8 +343,7 @@ pub fn apply(
         err,
         expires_us
     ])?;
-    let ended_bad =
-        matches!(step.to, OutState::Failed | OutState::Expired) && row.state.open() && !given_up;
+    let ended_bad = matches!(step.to, OutState::Failed | OutState::Expired) && row.state.open() && !given_up;
     if ended_bad {
         let why = err.unwrap_or("refused by the network").to_owned();
         dead_letter::add(conn, &letter(row, why, change.now_us))?;

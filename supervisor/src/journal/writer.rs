@@ -351,7 +351,11 @@ impl Writer {
     }
 
     fn enter_readonly(&mut self, why: String) {
-        tracing::error!(event = "journal.readonly", why, "the journal cannot write: nothing is accepted until it can");
+        tracing::error!(
+            event = "journal.readonly",
+            why,
+            "the journal cannot write: nothing is accepted until it can"
+        );
         self.probed = Instant::now();
         self.shared.readonly.send_replace(Some(why));
     }

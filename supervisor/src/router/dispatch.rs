@@ -26,13 +26,11 @@ use crate::scheduler::shared::{now_ms, now_us};
 use crate::scheduler::stop_words::is_stop_request;
 use crate::scheduler::stored::StoredTurn;
 use crate::worker::Workers;
+use context::context;
 use proto::view::{AccountView, PeerKind};
 use proto::wire::agent::{Origin, OriginKind, OutPart, RunInput, Target};
-use proto::wire::channel::{
-    ChatKind, Cursor, InboundAck, InboundMsg, InboundNack, SupToChannel, Unreadable,
-};
+use proto::wire::channel::{ChatKind, Cursor, InboundAck, InboundMsg, InboundNack, SupToChannel, Unreadable};
 use proto::wire::handshake::WorkerId;
-use context::context;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -411,8 +409,7 @@ impl AccountIntake {
 
     fn refuse(&self, ext_id: &str, error: &JournalError) {
         tracing::error!(account = %self.key, %error, "message not stored; it stays with the network");
-        let nack =
-            InboundNack { ext_id: ext_id.to_owned(), why: error.to_string(), retry_ms: NACK_RETRY_MS };
+        let nack = InboundNack { ext_id: ext_id.to_owned(), why: error.to_string(), retry_ms: NACK_RETRY_MS };
         if let Err(refusal) =
             self.parts.workers.try_send(&worker_of(&self.key), SupToChannel::InboundNack(nack))
         {

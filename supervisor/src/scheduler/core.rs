@@ -62,7 +62,8 @@ impl Core {
             };
             let outcome = row.and_then(|row| outcome::stored_outcome(&row.outcome?)).map(Arc::new);
             let ended = outcome.map(|outcome| {
-                watch::Sender::new(RunProgress { outcome: Some(outcome), ..RunProgress::default() }).subscribe()
+                watch::Sender::new(RunProgress { outcome: Some(outcome), ..RunProgress::default() })
+                    .subscribe()
             });
             let _gone = reply.send(ended);
         });
@@ -193,7 +194,9 @@ impl Core {
                 self.tell(&key, &agent, SessionCommand::Restored(Box::new(row))).await;
             }
             Ok(None) => tracing::error!(seq, "a message that was put back is gone"),
-            Err(error) => tracing::error!(seq, %error, "a message that was put back waits for the next start"),
+            Err(error) => {
+                tracing::error!(seq, %error, "a message that was put back waits for the next start")
+            }
         }
     }
 

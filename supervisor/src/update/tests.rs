@@ -223,3 +223,11 @@ fn a_command_names_the_release_in_its_last_line() {
     let seen = by("env >&2; exit 1".to_owned(), COMMAND_WITHIN);
     assert!(!seen.trouble().unwrap().contains("CARGO_"), "{seen:?}");
 }
+
+#[test]
+fn an_install_dir_that_cannot_be_written_is_told_with_a_remedy() {
+    let (from, place) = (release("new"), Place::of(Path::new("/missing/openclaw")));
+    let outcome = run(&place, &wish(from.path()), &yes);
+    assert_eq!((outcome.reason, outcome.steps.len()), (Some("not-writable"), 1));
+    assert!(outcome.trouble().unwrap().contains("then run `openclaw restart`"), "{outcome:?}");
+}

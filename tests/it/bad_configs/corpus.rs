@@ -109,7 +109,8 @@ impl Corpus {
     /// A message without what differs from run to run.
     pub fn plain(&self, text: &str) -> String {
         let home = self.home.display().to_string();
-        text.replace(&home, "$HOME").replace(&self.taken.to_string(), "$TAKEN").replace(&self.token, "$TOKEN")
+        let text = text.replace(&home, "$HOME").replace(&self.taken.to_string(), "$TAKEN");
+        text.replace(&self.good["gateway"]["port"].to_string(), "$PORT").replace(&self.token, "$TOKEN")
     }
 
     fn syntax(&self) -> Vec<Bad> {

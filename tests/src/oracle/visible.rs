@@ -63,7 +63,9 @@ fn telegram_replies(scene: &Scene, said: &[Said], reported: u64, verdict: &mut V
             files_missing += u64::from(times == 0);
         }
         let known = [ANSWER, ON_IT];
-        let notes = texts.iter().filter(|text| !known.iter().any(|words| text.contains(words)) && !tells_of_a_panic(text));
+        let notes = texts
+            .iter()
+            .filter(|text| !known.iter().any(|words| text.contains(words)) && !tells_of_a_panic(text));
         verdict.check(
             "I1",
             notes.map(|text| format!("chat {chat} shows something that is no answer: {text:?}")),

@@ -191,7 +191,8 @@ fn spawn(launcher: &PathBuf, request: &Request) -> io::Result<(Child, Started)> 
 
 /// The policy as the launcher reads it; empty without one.
 fn policy_text() -> io::Result<String> {
-    confined::current().map_or(Ok(String::new()), |known| serde_json::to_string(known).map_err(io::Error::other))
+    confined::current()
+        .map_or(Ok(String::new()), |known| serde_json::to_string(known).map_err(io::Error::other))
 }
 
 fn open_pty() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use proto::wire::Id;
 use proto::runtime::dump;
+use proto::wire::Id;
 use proto::wire::agent::{AgentToSup, Delta, DeltaKind, RunEvent, RunStarted, RunStep};
 use serde_json::{Map, Value, json};
 

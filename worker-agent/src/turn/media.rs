@@ -140,7 +140,8 @@ async fn from_source(state: &Path, source: Fetched) -> Option<MediaRef> {
 }
 
 /// What is sent as a file when a web server calls it so; anything else, a page above all, stays a link.
-const EXTENSIONS: [&str; 11] = ["png", "jpg", "gif", "webp", "mp3", "ogg", "wav", "m4a", "mp4", "webm", "pdf"];
+const EXTENSIONS: [&str; 11] =
+    ["png", "jpg", "gif", "webp", "mp3", "ogg", "wav", "m4a", "mp4", "webm", "pdf"];
 
 fn kind_of(extension: &str) -> (&'static str, &'static str) {
     match extension {

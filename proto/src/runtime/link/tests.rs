@@ -294,7 +294,8 @@ async fn a_frozen_link_goes_on_where_it_stopped() {
     sup.try_send(&call("second")).unwrap();
     let frozen = sup.freeze().await.expect("a live link");
     assert!(sup.try_send(&call("lost")).is_err(), "nobody drives it any more");
-    let state: CarriedLink = crate::wire::decode_payload(0, &crate::wire::encode_payload(&frozen.state)).unwrap();
+    let state: CarriedLink =
+        crate::wire::decode_payload(0, &crate::wire::encode_payload(&frozen.state)).unwrap();
     assert_eq!(state, frozen.state);
     drop((sup, events));
 

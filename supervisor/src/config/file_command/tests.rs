@@ -42,18 +42,9 @@ fn set_and_unset_write_what_is_valid_and_keep_the_rest() {
     let set = |path: &str, value: &str| {
         set(&mut stopped(&disk), path, value, false).map_err(|error| error.to_string())
     };
-    assert_eq!(
-        set("gateway.port", "6"),
-        Ok("Updated gateway.port.".to_owned())
-    );
-    assert_eq!(
-        set("gateway.bind", "lan"),
-        Ok("Updated gateway.bind.".to_owned())
-    );
-    assert_eq!(
-        set("gateway.auth.token", "12345"),
-        Ok("Updated gateway.auth.token.".to_owned())
-    );
+    assert_eq!(set("gateway.port", "6"), Ok("Updated gateway.port.".to_owned()));
+    assert_eq!(set("gateway.bind", "lan"), Ok("Updated gateway.bind.".to_owned()));
+    assert_eq!(set("gateway.auth.token", "12345"), Ok("Updated gateway.auth.token.".to_owned()));
     assert!(set("channels.telegram.allowFrom", "[1, '2']").is_ok());
     assert_eq!(set("gateway.reload.mode", "'off'"), Ok("Updated gateway.reload.mode.".to_owned()));
     assert_eq!(

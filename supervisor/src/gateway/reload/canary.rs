@@ -97,7 +97,8 @@ fn verdict(canary: &Canary, ran: std::io::Result<Output>) -> Result<(), String> 
     let output = ran.map_err(|error| error.to_string())?;
     let Ok(answer) = serde_json::from_slice::<Value>(&output.stdout) else {
         let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().last().unwrap_or_default().to_owned();
+        // The last words of a panic are advice for whoever debugs it.
+        let said = said.lines().rfind(|line| !line.starts_with("note: ")).unwrap_or_default().to_owned();
         let ended = output
             .code
             .map_or_else(|| "it was killed by a signal".to_owned(), |code| format!("exit code {code}"));

@@ -7,8 +7,8 @@ use crate::link::{self, Expected, HelloRefusal};
 use crate::worker::crash_report::{self, CrashReport, PongLine};
 use crate::worker::exit::{ExitClass, KilledFor};
 use crate::worker::lifecycle::Signal;
-use crate::worker::proc_view::{self, ProcView};
 use crate::worker::output::{Follower, Ring};
+use crate::worker::proc_view::{self, ProcView};
 use crate::worker::process::{self, BinaryId, Process, Signals};
 use crate::worker::reaper::Exit;
 use crate::worker::sandbox::Sandbox;
@@ -18,8 +18,8 @@ use proto::runtime::{sys, telemetry};
 use proto::wire::agent::{Drain, Shutdown, SupToAgent};
 use proto::wire::channel::SupToChannel;
 use proto::wire::handshake::{Bootstrap, Hello, LinkLimitsWire, Welcome, WorkerId, WorkerKind};
-use proto::wire::state::{Outgoing, Side};
 use proto::wire::isolation::Tier;
+use proto::wire::state::{Outgoing, Side};
 use proto::wire::version;
 use std::io;
 use std::path::Path;
@@ -104,8 +104,8 @@ pub(super) async fn start(spec: &WorkerSpec, home: &Home, ring: &Ring) -> Result
     let process = process::spawn(spec, &bootstrap, &home.reaper)
         .map_err(|source| StartFailure::Spawn { path: spec.binary.path().display().to_string(), source })?;
     let Process { pid, stdout, stderr, link, exited, signals } = process;
-    let outputs =
-        [stdout, stderr].map(|stream| Some(Follower::start(spec.id.clone(), stream, ring.clone(), Vec::new())));
+    let outputs = [stdout, stderr]
+        .map(|stream| Some(Follower::start(spec.id.clone(), stream, ring.clone(), Vec::new())));
     let limits = LinkLimits::supervisor(spec.id.kind());
     let (link, events) = proto::runtime::link::spawn(link, Side::Supervisor, limits);
     let oom = oom_kills();
