@@ -80,9 +80,16 @@ async fn the_command_line_prints_follows_and_ends_with_the_gateway() {
     });
     let (first, lines) = seen.await.expect("a line");
     assert!(first.is_some_and(|line| line.is_ok()));
+    let restarted = gateway.cli(&["restart"]);
+    assert!(restarted.status.success(), "{restarted:?}");
+    let seen = tokio::task::spawn_blocking(move || {
+        let mut lines = lines.map_while(Result::ok).skip_while(|line| !line.contains("giving way"));
+        (lines.find(|line| line.contains("\"message\":\"ready\"")), lines)
+    });
+    let (ready, lines) = seen.await.expect("it goes on after the restart");
+    assert!(ready.is_some(), "it ended with the restart");
     assert!(gateway.terminate().success());
-    let rest = tokio::task::spawn_blocking(move || lines.count()).await.expect("it ends");
-    assert!(rest > 0);
+    tokio::task::spawn_blocking(move || lines.count()).await.expect("it ends");
     let status = wait::until_blocking("it ends", || following.try_wait().expect("our own child"));
     assert!(status.success(), "the gateway's end is no failure of who watched it");
     let gone = gateway.cli(&["logs"]);

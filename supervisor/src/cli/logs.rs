@@ -7,6 +7,9 @@ use crate::exit_code;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// Between two connections to a gateway that closes them: it is on its way down.
+const AGAIN: Duration = Duration::from_millis(100);
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Go on printing new lines
@@ -40,9 +43,14 @@ impl Args {
         loop {
             let tail = match client.call("logs.tail", &params, Duration::from_secs(10)) {
                 Ok(tail) => tail,
-                // The gateway ended, seen while reading or while asking: there is nothing more to follow.
                 Err(ClientError::Closed | ClientError::Io(_)) if self.follow && !first => {
-                    return Ok(exit_code::OK);
+                    // Replaced in place, it is there again at once. Otherwise it ended: nothing more to follow.
+                    let Ok(again) = invocation.client() else { return Ok(exit_code::OK) };
+                    client = again;
+                    if !output::wait_while_read(AGAIN) {
+                        return Ok(exit_code::OK);
+                    }
+                    continue;
                 }
                 Err(error) => return Err(error.into()),
             };

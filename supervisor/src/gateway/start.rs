@@ -262,7 +262,7 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     let lanes = core.shared().lanes.clone();
     tokio::task::spawn_local(super::housekeeping::run(core.clone(), locks.clone()));
     drop(recovering);
-    ready(&handles, &plan, &notify, options.welcome);
+    ready(&handles, &plan, &notify, started, options.welcome);
     watchdog::attend(&notify, &handles, front.runtime());
     // After ready: what a worker refuses is shown, and costs the start nothing.
     tokio::task::spawn_blocking(move || config.check_active());
@@ -478,7 +478,13 @@ async fn resume(core: &Core, recovered: Recovered) {
     }
 }
 
-fn ready(handles: &Handles, plan: &StartPlan, notify: &Notify, welcome: Option<fn(&StartPlan)>) {
+fn ready(
+    handles: &Handles,
+    plan: &StartPlan,
+    notify: &Notify,
+    started: Instant,
+    welcome: Option<fn(&StartPlan)>,
+) {
     handles.front.set_phase(Phase::Ready);
     let (port, pid) = (handles.about.port(), handles.about.pid);
     if let Some(model) = &handles.config.current().view.agents.model.primary {
@@ -486,7 +492,7 @@ fn ready(handles: &Handles, plan: &StartPlan, notify: &Notify, welcome: Option<f
     }
     tracing::info!("listening on ws://{}:{port} (PID {pid})", plan.bind.host());
     tracing::info!("log file: {}", handles.front.paths.log_file.display());
-    tracing::info!(ms = u64::try_from(handles.about.started.elapsed().as_millis()).unwrap_or(0), "ready");
+    tracing::info!(ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(0), "ready");
     notify.send("READY=1\nSTATUS=ready");
     if let Some(welcome) = welcome {
         welcome(plan);

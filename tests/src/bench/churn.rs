@@ -139,26 +139,30 @@ async fn ready_epoch(client: &mut Listener, id: &str, epoch: u64) -> anyhow::Res
     }
 }
 
-/// `count` turns, [`SESSIONS`] at a time.
+/// `count` turns, one at a time in each of [`SESSIONS`].
 async fn run_all(gateway: &TestGateway, round: &str, count: usize) -> anyhow::Result<()> {
     let mut client = Listener::open(gateway.port).await?;
+    let mut turns = [0_usize; SESSIONS];
+    let mut free: Vec<usize> = (0..SESSIONS).collect();
     let mut sent = 0;
-    let mut open = 0;
-    while sent < count || open > 0 {
-        while sent < count && open < SESSIONS {
-            let session = sent % SESSIONS;
-            let turn = sent / SESSIONS;
-            let key = format!("{round}-{session}-{}", turn / TURNS_PER_SESSION);
-            let id = format!("{round}-{sent}");
-            let session = format!("agent:{}:{key}", name(session % AGENTS));
-            let params = json!({"sessionKey": session, "message": model::mark(&id), "idempotencyKey": id});
+    while sent < count || free.len() < SESSIONS {
+        while sent < count
+            && let Some(session) = free.pop()
+        {
+            let turn = turns.get_mut(session).context("a session")?;
+            let key =
+                format!("agent:{}:{round}-{session}-{}", name(session % AGENTS), *turn / TURNS_PER_SESSION);
+            let id = format!("{round}-{session}-{turn}");
+            let params = json!({"sessionKey": key, "message": model::mark(&id), "idempotencyKey": id});
             client.send("chat.send", params).await?;
-            (sent, open) = (sent + 1, open + 1);
+            (sent, *turn) = (sent + 1, *turn + 1);
         }
         let arrival = client.next().await?;
         if arrival.text.contains(r#""event":"chat""#) && !arrival.text.contains(r#""state":"delta""#) {
             anyhow::ensure!(arrival.text.contains(r#""state":"final""#), "a turn failed: {}", arrival.text);
-            open -= 1;
+            let run = arrival.text.split(r#""runId":""#).nth(1).context("a run id")?;
+            let session = run.split('-').nth(1).and_then(|number| number.parse().ok());
+            free.push(session.context("a run of ours")?);
         }
     }
     Ok(())
