@@ -404,16 +404,24 @@ async fn serve(gw: Handles, stream: TcpStream, ip: IpAddr, slot: Arc<Slot>, sile
     // Frames are small and must not wait for each other.
     let _ = stream.set_nodelay(true);
     let lot = gw.front.lot.clone();
-    tokio::select! {
+    // Peeked, not asked for readiness: that may be announced falsely.
+    let mut byte = [0];
+    let held = tokio::select! {
         biased;
-        first = tokio::time::timeout(HEADER_READ_TIMEOUT, stream.readable()) => if first.is_err() { return },
-        stage = lot.reached(Stage::Parking) => {
-            // It has said nothing: it goes on as a new one.
-            if stage < Stage::Stopping && let Ok(stream) = stream.into_std() {
-                lot.park_fresh(stream, ip);
-            }
-            return;
+        stage = lot.reached(Stage::Held) => Some(stage),
+        first = tokio::time::timeout(HEADER_READ_TIMEOUT, stream.peek(&mut byte)) => match first {
+            Ok(Ok(read)) if read > 0 => None,
+            _ => return,
+        },
+    };
+    if held.is_some() {
+        // Nothing was read from it: whatever it says meanwhile waits in the kernel, and it goes on as a new one.
+        if lot.reached(Stage::Parking).await < Stage::Stopping
+            && let Ok(stream) = stream.into_std()
+        {
+            lot.park_fresh(stream, ip);
         }
+        return;
     }
     let busy = lot.begin(Work::Http);
     drop(silent);

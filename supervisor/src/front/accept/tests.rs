@@ -59,10 +59,11 @@ impl Running {
         (Self { front, gw, port, _dir: dir, _settings: settings }, core)
     }
 
-    /// As before an exec. Blocks.
-    pub fn freeze(mut self) -> (Frozen, tempfile::TempDir) {
+    /// As before an exec; `held` is done when nothing is read any more. Blocks.
+    pub fn freeze(mut self, held: impl FnOnce()) -> (Frozen, tempfile::TempDir) {
         let front = self.front.take().unwrap();
         front.hold();
+        held();
         (front.freeze(), self._dir)
     }
 

@@ -22,8 +22,13 @@ fn tick(gw: &Handles, n: u64) {
 
 /// Freezes the front, turns its state into bytes and back, and starts another one.
 async fn over(old: Running, config: &Value) -> (Running, Core) {
+    over_while(old, config, || {}).await
+}
+
+/// The same; `held` is done when the first front reads nothing any more.
+async fn over_while(old: Running, config: &Value, held: impl FnOnce() + Send + 'static) -> (Running, Core) {
     let (listeners, fds, state) = tokio::task::spawn_blocking(move || {
-        let (frozen, _dir) = old.freeze();
+        let (frozen, _dir) = old.freeze(held);
         (frozen.listeners, frozen.fds, frozen.state)
     })
     .await
@@ -209,5 +214,29 @@ async fn sockets_that_said_nothing_are_served_by_the_new_front() {
     let (mut client, _): (Socket, _) = tokio_tungstenite::client_async(url, silent).await.unwrap();
     assert!(next(&mut client).await.contains("connect.challenge"));
     drop(client);
+    new.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_first_while_nothing_is_read_is_answered_by_the_new_front() {
+    use std::io::{Read as _, Write as _};
+    let (old, _core) = Running::with_scheduler(&config());
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", old.port)).unwrap();
+    // an answer on a second connection: the first was accepted before it
+    assert!(
+        old.http("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await
+            .contains("200")
+    );
+    let mut speaks = socket.try_clone().unwrap();
+    let held = move || {
+        speaks.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    };
+    let (new, _core) = over_while(old, &config(), held).await;
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).map(|_| answer)
+    });
+    assert!(answer.await.unwrap().unwrap().starts_with("HTTP/1.1 200"));
     new.stop().await;
 }
