@@ -82,6 +82,8 @@ pub trait Journal: Clone + Send + Sync + 'static {
     /// Waiting messages in acceptance order; of one session, or of all.
     fn open_inbound(&self, session_key: Option<String>) -> impl Future<Output = Res<Vec<InboundRow>>> + Send;
     fn inbound(&self, seq: i64) -> impl Future<Output = Res<Option<InboundRow>>> + Send;
+    /// Whether the network's message is stored already.
+    fn knows_inbound(&self, account: String, ext_id: String) -> impl Future<Output = Res<bool>> + Send;
     /// The messages that a run claimed, in order.
     fn inbound_of_run(&self, run_id: Id) -> impl Future<Output = Res<Vec<InboundRow>>> + Send;
 

@@ -52,6 +52,7 @@ pub fn message(ext_id: &str, session: &str) -> AcceptInbound {
         },
         cursor: None,
         dedupe: None,
+        notes: Vec::new(),
     }
 }
 

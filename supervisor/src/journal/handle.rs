@@ -179,6 +179,10 @@ impl Journal for JournalHandle {
         self.read(move |c| inbound::get(c, seq))
     }
 
+    fn knows_inbound(&self, account: String, ext_id: String) -> impl Future<Output = Res<bool>> + Send {
+        self.read(move |c| inbound::knows(c, &account, &ext_id))
+    }
+
     fn inbound_of_run(&self, run_id: Id) -> impl Future<Output = Res<Vec<InboundRow>>> + Send {
         self.read(move |c| inbound::of_run(c, run_id))
     }

@@ -6,7 +6,7 @@ use proto::wire::id::Id;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::types::{AcceptInbound, Accepted, DeadKind, Disposition, InboundEnd, InboundRow, NewDeadLetter};
-use super::{JournalError, dead_letter, dedupe, ledger, sql};
+use super::{JournalError, dead_letter, dedupe, ledger, outbox, sql};
 use state::{InboundEvent, InboundState};
 
 const COLUMNS: &str = "seq, account, ext_id, chat, session_key, agent, client_run_id, recv_us, net_ts_us, state, \
@@ -70,7 +70,10 @@ pub fn accept(conn: &Connection, accept: &AcceptInbound) -> Result<Accepted, Jou
         ledger::cursor_put(conn, cursor)?;
     }
     let accepted = match inserted {
-        Some(seq) => Accepted::New { seq },
+        Some(seq) => {
+            outbox::add(conn, &accept.notes)?;
+            Accepted::New { seq }
+        }
         None => Accepted::Duplicate(by_ext_id(conn, &new.account, &new.ext_id)?),
     };
     if let Some(claim) = &accept.dedupe {
@@ -119,6 +122,13 @@ fn by_ext_id(conn: &Connection, account: &str, ext_id: &str) -> Result<InboundRo
         .prepare_cached(&format!("SELECT {COLUMNS} FROM inbound WHERE account = ?1 AND ext_id = ?2"))?
         .query_row(params![account, ext_id], read)?;
     Ok(found)
+}
+
+/// Whether the network's message is stored already.
+pub fn knows(conn: &Connection, account: &str, ext_id: &str) -> Result<bool, JournalError> {
+    Ok(conn
+        .prepare_cached("SELECT 1 FROM inbound WHERE account = ?1 AND ext_id = ?2")?
+        .exists(params![account, ext_id])?)
 }
 
 pub fn get(conn: &Connection, seq: i64) -> Result<Option<InboundRow>, JournalError> {

@@ -58,6 +58,8 @@ pub struct AcceptInbound {
     pub cursor: Option<CursorUpdate>,
     /// Claims `(method, key)` for 24 h: the only judge of whether an RPC key is new.
     pub dedupe: Option<DedupeClaim>,
+    /// Lines of ours that answer it; not stored with a duplicate, whose notes are stored already.
+    pub notes: Vec<NewOutbox>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,31 +9,32 @@
 //!
 //! One task per account keeps the order. Nothing is acknowledged before its C1.
 
+mod answer;
 mod context;
 
 use super::access::{self, Access, CommandFacts, Mention};
 use super::group_history::GroupHistory;
-use super::pairing::{self, Knock, PairingStore};
+use super::pairing::{self, PairingStore};
 use super::route::{self, Arrival, Sub};
 use crate::config::{ConfigHandle, ConfigSnapshot};
 use crate::delivery::worker_of;
 use crate::journal::{
     AcceptInbound, Accepted, CursorUpdate, Disposition, Journal, JournalError, JournalHandle, NewInbound,
+    NewOutbox,
 };
 use crate::scheduler::core::Core;
-use crate::scheduler::outcome::row_to;
-use crate::scheduler::shared::{now_ms, now_us};
+use crate::scheduler::shared::now_us;
 use crate::scheduler::stop_words::is_stop_request;
 use crate::scheduler::stored::StoredTurn;
 use crate::worker::Workers;
 use context::context;
 use proto::view::{AccountView, PeerKind};
-use proto::wire::agent::{Origin, OriginKind, OutPart, RunInput, Target};
+use proto::wire::agent::{Origin, OriginKind, RunInput, Target};
 use proto::wire::channel::{ChatKind, Cursor, InboundAck, InboundMsg, InboundNack, SupToChannel, Unreadable};
 use proto::wire::handshake::WorkerId;
 use serde_json::Value;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -41,8 +42,6 @@ use tokio::sync::{mpsc, oneshot};
 const INTAKE_MAX: usize = 256;
 /// When the worker offers a message again that could not be stored.
 const NACK_RETRY_MS: u32 = 5_000;
-/// What a sender is told whose run was stopped.
-const STOPPED_TEXT: &str = "⚙️ Agent was aborted.";
 
 /// Handle of all intakes, for the core's thread.
 #[derive(Clone)]
@@ -188,7 +187,12 @@ impl AccountIntake {
         };
         let account = self.key.clone();
         let cursor = cursor.map(|Cursor { scope, value }| CursorUpdate { account, scope, value });
-        match self.parts.journal.bury(AcceptInbound { inbound, cursor, dedupe: None }).await {
+        match self
+            .parts
+            .journal
+            .bury(AcceptInbound { inbound, cursor, dedupe: None, notes: Vec::new() })
+            .await
+        {
             Ok(_) => self.acknowledge(&ext_id),
             Err(error) => self.refuse(&ext_id, &error),
         }
@@ -205,11 +209,26 @@ impl AccountIntake {
             && admitted.turn.input.authorised
             && is_stop_request(&message.text);
         let disposition = if stop { Disposition::Suppress } else { admitted.disposition };
-        match self.commit(&message, &admitted, disposition).await {
+        // Before C1: a crash in between offers the message again, one after it would forget what it asked for.
+        let note = match allowed {
+            Access::Allow(_) if stop => self.stopped(&message, &admitted.session_key).await,
+            Access::Challenge => self.challenge(&message).await,
+            _ => None,
+        };
+        let told = note.is_some();
+        match self.commit(&message, &admitted, disposition, note).await {
             Ok(Accepted::New { seq }) => {
                 proto::runtime::failpoint::hit("sv.c1.after");
                 self.acknowledge(&message.ext_id);
-                self.after(&message, admitted, allowed, stop, seq).await;
+                if told {
+                    self.parts.core.shared().delivery.wake(&self.key);
+                }
+                match allowed {
+                    Access::Allow(_) if !stop => self.queue(seq).await,
+                    Access::NotAddressed => self.history.keep(&message.chat.id, &message),
+                    Access::Block(reason) => tracing::debug!(reason = reason.code(), "not let in"),
+                    Access::Allow(_) | Access::Challenge => {}
+                }
             }
             Ok(Accepted::Duplicate(_) | Accepted::Replayed(_)) => self.acknowledge(&message.ext_id),
             Err(error) => self.refuse(&message.ext_id, &error),
@@ -377,6 +396,7 @@ impl AccountIntake {
         message: &InboundMsg,
         admitted: &Admitted,
         disposition: Disposition,
+        note: Option<NewOutbox>,
     ) -> Result<Accepted, JournalError> {
         let cursor = message.cursor.as_ref().map(|cursor| CursorUpdate {
             account: self.key.clone(),
@@ -397,7 +417,15 @@ impl AccountIntake {
             disposition,
         };
         proto::runtime::failpoint::hit("sv.in.before_c1");
-        self.parts.journal.accept_inbound(AcceptInbound { inbound, cursor, dedupe: None }).await
+        self.parts
+            .journal
+            .accept_inbound(AcceptInbound {
+                inbound,
+                cursor,
+                dedupe: None,
+                notes: note.into_iter().collect(),
+            })
+            .await
     }
 
     fn acknowledge(&self, ext_id: &str) {
@@ -417,24 +445,6 @@ impl AccountIntake {
         }
     }
 
-    /// What follows from a message that is stored now.
-    async fn after(
-        &mut self,
-        message: &InboundMsg,
-        admitted: Admitted,
-        allowed: Access,
-        stop: bool,
-        seq: i64,
-    ) {
-        match allowed {
-            Access::Allow(_) if stop => self.stop(message, &admitted).await,
-            Access::Allow(_) => self.queue(seq).await,
-            Access::Challenge => self.challenge(message).await,
-            Access::NotAddressed => self.history.keep(&message.chat.id, message),
-            Access::Block(reason) => tracing::debug!(reason = reason.code(), "not let in"),
-        }
-    }
-
     async fn queue(&self, seq: i64) {
         match self.parts.journal.inbound(seq).await {
             Ok(Some(row)) => self.parts.core.queued(row).await,
@@ -442,48 +452,4 @@ impl AccountIntake {
             Err(error) => tracing::error!(seq, %error, "a stored message waits for the next start"),
         }
     }
-
-    async fn stop(&self, message: &InboundMsg, admitted: &Admitted) {
-        self.parts.core.abort_session(&admitted.session_key, "stop-command").await;
-        self.note(message, STOPPED_TEXT).await;
-    }
-
-    /// A stranger wrote: one code per request.
-    async fn challenge(&self, message: &InboundMsg) {
-        let (store, channel, account) =
-            (self.parts.pairing.clone(), self.channel.clone(), self.account.clone());
-        let sender = message.sender.id.clone();
-        let mut meta = BTreeMap::from([("accountId".to_owned(), account.clone())]);
-        meta.extend(message.sender.name.clone().map(|name| ("name".to_owned(), name)));
-        meta.extend(message.sender.username.clone().map(|name| ("username".to_owned(), name)));
-        let knock =
-            tokio::task::spawn_blocking(move || store.knock(&channel, &account, &sender, meta, now_ms()))
-                .await;
-        match knock {
-            Ok(Ok(Knock::Created { code })) => {
-                let id_line = pairing::id_line(&title(&self.channel), &message.sender.id);
-                let text = pairing::challenge_text(&self.channel, &id_line, &code);
-                self.note(message, &text).await;
-            }
-            Ok(Ok(Knock::Known { .. } | Knock::Full)) | Err(_) => {}
-            Ok(Err(error)) => tracing::error!(account = %self.key, %error, "pairing request not stored"),
-        }
-    }
-
-    /// A line of ours to the chat that the message came from. The same message never makes two of it.
-    async fn note(&self, message: &InboundMsg, text: &str) {
-        let origin = crate::journal::outbox::origin_of(&self.key, &message.ext_id);
-        let part = OutPart { text: text.to_owned(), ..OutPart::default() };
-        let row = row_to(&origin, None, &self.target(message), &part, None, now_us());
-        match self.parts.journal.add_outbox(vec![row]).await {
-            Ok(_) => self.parts.core.shared().delivery.wake(&self.key),
-            Err(error) => tracing::error!(account = %self.key, %error, "note not stored"),
-        }
-    }
-}
-
-/// `telegram` → `Telegram`.
-fn title(channel: &str) -> String {
-    let mut letters = channel.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -58,10 +58,14 @@ impl Request {
     }
 }
 
+/// Key of a request's `meta`: the network's id of the message that asked first. That message may be offered again after
+/// a crash, and then its answer is still owed.
+pub const MESSAGE: &str = "messageId";
+
 /// What became of a knock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Knock {
-    /// New: send the challenge.
+    /// New, or asked by this very message before: send the challenge.
     Created { code: String },
     /// Asked before: the challenge was sent, stay silent.
     Known { code: String },
@@ -103,11 +107,13 @@ impl PairingStore {
         requests.retain(|request| fresh(request, now_ms));
         let now = file::iso(now_ms);
         if let Some(known) = requests.iter_mut().find(|r| r.id == sender && r.account() == account) {
+            let asked_by = known.meta.get(MESSAGE).cloned();
+            let again = asked_by.is_some() && asked_by.as_ref() == meta.get(MESSAGE);
             known.last_seen_at = now;
-            known.meta.extend(meta);
+            known.meta.extend(meta.into_iter().filter(|(key, _)| key != MESSAGE));
             let code = known.code.clone();
             file::write_requests(&path, &requests)?;
-            return Ok(Knock::Known { code });
+            return Ok(if again { Knock::Created { code } } else { Knock::Known { code } });
         }
         if requests.iter().filter(|r| r.account() == account).count() >= PENDING_MAX {
             return Ok(Knock::Full);

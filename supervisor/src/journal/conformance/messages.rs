@@ -12,6 +12,7 @@ pub async fn all<S: Store>(make: &impl Fn() -> S) {
     a_cancelled_run_gives_its_messages_back(make()).await;
     kills_lose_nothing_and_recovery_is_idempotent(make()).await;
     only_own_crashes_poison(make()).await;
+    a_note_is_stored_with_its_message(make()).await;
     what_is_not_read_is_kept(make()).await;
     a_refused_step_spoils_nobody_else(make()).await;
     a_thousand_at_once(make()).await;
@@ -43,6 +44,23 @@ async fn a_message_is_accepted_once<S: Store>(store: S) {
     journal.accept_inbound(blocked.clone()).await.unwrap();
     assert!(matches!(journal.accept_inbound(blocked).await.unwrap(), Accepted::Duplicate(_)));
     assert_eq!(journal.open_inbound(None).await.unwrap().len(), 2, "suppressed ones do not wait");
+}
+
+async fn a_note_is_stored_with_its_message<S: Store>(store: S) {
+    let journal = store.open().await;
+    let mut asks = message("1", "s");
+    asks.notes = vec![out(0, 0, "42", SendClass::C)];
+    assert!(!journal.knows_inbound("telegram:main".into(), "1".into()).await.unwrap());
+    journal.accept_inbound(asks.clone()).await.unwrap();
+    store.crash(journal).await;
+
+    let journal = store.open().await;
+    assert!(journal.knows_inbound("telegram:main".into(), "1".into()).await.unwrap());
+    let due = || journal.due_outbox("telegram:main".into(), NOW + SECOND, 8);
+    assert_eq!(due().await.unwrap().len(), 1);
+    asks.notes = vec![out(0, 1, "42", SendClass::C)];
+    journal.accept_inbound(asks).await.unwrap();
+    assert_eq!(due().await.unwrap().len(), 1, "one that comes again brings no second note");
 }
 
 async fn a_message_may_start_its_run_at_once<S: Store>(store: S) {

@@ -57,6 +57,19 @@ fn a_stranger_is_challenged_once() {
 }
 
 #[test]
+fn the_message_that_asked_is_still_owed_its_answer_when_it_comes_again() {
+    let (_dir, store) = store();
+    let by = |message: &str| {
+        let meta = BTreeMap::from([(MESSAGE.to_owned(), message.to_owned())]);
+        store.knock("telegram", "", "1", meta, NOW).unwrap()
+    };
+    let code = code_of(by("700"));
+    assert_eq!(code_of(by("700")), code);
+    assert_eq!(by("701"), Knock::Known { code: code.clone() });
+    assert_eq!(code_of(by("700")), code, "a later message does not take its place");
+}
+
+#[test]
 fn three_may_wait_per_account() {
     let (_dir, store) = store();
     for sender in ["1", "2", "3"] {

@@ -45,6 +45,7 @@ impl Session {
                 req_hash: None,
                 now_us,
             }),
+            notes: Vec::new(),
         };
         let accepted = match self.at_once(&turn) {
             Some(ready) => {
