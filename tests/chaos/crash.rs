@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 
 /// A start, a run and a restart take a second; a hung worker is found after 30 s.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// A changed file is looked at within half a second, and its plan carried out within two.
+const HEALED_WITHIN: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone)]
 pub struct Crash {
@@ -59,6 +61,10 @@ pub async fn run(crash: Crash) -> Outcome {
     {
         outcome.verdict.broken.push(why);
     }
+    if let Err(why) = scene.awake(PATIENCE).await {
+        outcome.verdict.broken.push(why);
+    }
+    scene.healed(HEALED_WITHIN).await;
     let failed = std::mem::take(&mut outcome.verdict.broken);
     outcome.verdict = oracle::running(&scene);
     outcome.verdict.broken.splice(0..0, failed);

@@ -22,7 +22,7 @@ pub mod visible;
 use crate::gateway::is_alive;
 use crate::ledger;
 use crate::matrix::processes;
-use crate::matrix::scene::{PLACEHOLDER, Scene};
+use crate::matrix::scene::{FAILPOINTS, PLACEHOLDER, Scene};
 use crate::wait;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -115,6 +115,8 @@ fn agents_of(state: &std::path::Path) -> Vec<String> {
 pub async fn stopped(scene: &mut Scene, verdict: &mut Verdict) {
     let before = Snapshot::of(scene);
     stop(scene, verdict).await;
+    // A point that stops instead of killing is still armed.
+    scene.gateway.forget_env(FAILPOINTS);
     scene.gateway.start_again();
     scene.gateway.ready().await;
     let polled =

@@ -154,6 +154,32 @@ impl Scene {
         Err(format!("not ready in {limit:?}; its log:\n{}", self.gateway.log()))
     }
 
+    /// Waits until nobody of the gateway's is stopped (SIGSTOP): a worker that does not answer is replaced, even when all
+    /// that it had to do is done.
+    pub async fn awake(&mut self, limit: Duration) -> Result<(), String> {
+        let end = Instant::now() + limit;
+        loop {
+            self.tend().await;
+            let stopped = self.processes().into_iter().find(|process| processes::is_stopped(process.pid));
+            let Some(stopped) = stopped else { return Ok(()) };
+            if Instant::now() > end {
+                return Err(format!("process {} is stopped and nobody minds", stopped.pid));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until `status` has nothing to complain of: a change of the file is looked at a moment after it was written.
+    /// What is left after `limit` is for the oracle.
+    pub async fn healed(&mut self, limit: Duration) {
+        let clean = |info: Value| info["degraded"].as_array().is_some_and(Vec::is_empty);
+        let end = Instant::now() + limit;
+        while !self.info().is_some_and(clean) && Instant::now() < end {
+            self.tend().await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// Whether any worker is in a later life than its first.
     pub fn reborn(&self) -> bool {
         self.workers().iter().any(|worker| worker["epoch"].as_u64() > Some(1))
