@@ -1,6 +1,7 @@
 //! Binary `openclaw`: the command line and the gateway's supervisor.
 
 mod cli;
+mod clock;
 mod config;
 mod control_paths;
 mod delivery;
@@ -27,6 +28,12 @@ use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Arguments and environment may hold secrets, and tools run as the same user: nobody but root may look into this
+    // process, from its first moment on.
+    if let Err(error) = proto::runtime::sys::not_dumpable() {
+        let _closed =
+            writeln!(std::io::stderr(), "other processes of this user can read this one's memory: {error}");
+    }
     upgrade::image::look();
     match cli::Cli::of_process().and_then(cli::Cli::run) {
         Ok(code) => code.into(),

@@ -11,6 +11,7 @@
 //! old *executable* again with the same state ([`image::roll_back`]).
 
 pub mod blob;
+mod budget;
 pub mod fds;
 pub mod give_way;
 pub mod image;
@@ -36,7 +37,16 @@ pub async fn look_ahead(handles: &Handles, unplanned: Option<&str>) -> Option<(P
     let target = target.unwrap_or_else(|| Place::of(&image::path()).usual());
     proto::runtime::failpoint::hit("sv.up.preflight");
     let asked = target.clone();
-    let answer = tokio::task::spawn_blocking(move || preflight::ask(&asked, use_last_good)).await;
+    let answer = tokio::task::spawn_blocking(move || {
+        if crate::rpc::update::is_under_way() {
+            return Err(
+                "an update is under way, and a restart would cut it off: ask again when it has ended".to_owned()
+            );
+        }
+        fds::room()?;
+        preflight::ask(&asked, use_last_good)
+    })
+    .await;
     let why = match answer {
         Ok(Ok(answer)) => {
             tracing::info!(build = answer.build, reason, "the next image can go on");

@@ -5,7 +5,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 /// First descriptor above the standard streams.
@@ -78,6 +78,22 @@ pub fn open_files_max(max: u64) -> io::Result<()> {
     Ok(setrlimit(Resource::RLIMIT_NOFILE, max.min(hard), hard)?)
 }
 
+/// Raises the soft limit of open files to `want`, as far as the hard one lets. Returns what it is now.
+pub fn open_files_at_least(want: u64) -> io::Result<u64> {
+    let (soft, hard) = nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE)?;
+    let new = want.min(hard);
+    if soft >= new {
+        return Ok(soft);
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, new, hard)?;
+    Ok(new)
+}
+
+/// The soft limit of open files.
+pub fn open_files_limit() -> io::Result<u64> {
+    Ok(nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE)?.0)
+}
+
 /// Bound for heap and private mappings. Reservations without access rights (allocator arenas) do not count. The hard limit
 /// stays: a command of this process may have more.
 pub fn data_bytes_max(max: u64) -> io::Result<()> {
@@ -121,6 +137,69 @@ pub fn drop_capabilities() -> io::Result<()> {
         },
     )?;
     Ok(())
+}
+
+/// A system call of a filtered process that waits for an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedCall {
+    /// The kernel's number for this one question.
+    pub id: u64,
+    /// The thread that called.
+    pub tid: u32,
+    pub call: i64,
+    pub args: [u64; 6],
+}
+
+/// Puts a filter in force for this thread and all that it starts, and gives the descriptor on which its questions
+/// (`SECCOMP_RET_USER_NOTIF`) arrive. A process has one such filter at most (`EBUSY`).
+#[expect(unsafe_code, reason = "no safe wrapper makes a filter with a listener")]
+pub fn listen_to_calls(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    let len = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let (mode, flags) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    // SAFETY: the kernel copies `len` instructions, which outlive the call, and writes nothing.
+    let number = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) };
+    let number = i32::try_from(number).map_err(io::Error::other)?;
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor (close-on-exec), and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// The next question; blocks. `ENOENT`: its process ended meanwhile.
+#[expect(unsafe_code, reason = "no safe wrapper for the requests of a seccomp listener")]
+pub fn next_asked_call(listener: &OwnedFd) -> io::Result<AskedCall> {
+    let data = libc::seccomp_data { nr: 0, arch: 0, instruction_pointer: 0, args: [0; 6] };
+    let mut asked = libc::seccomp_notif { id: 0, pid: 0, flags: 0, data };
+    // SAFETY: the kernel wants this structure zeroed and fills it; it outlives the call.
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV as _, &raw mut asked) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let call = i64::from(asked.data.nr);
+    Ok(AskedCall { id: asked.id, tid: asked.pid, call, args: asked.data.args })
+}
+
+/// Whether the caller still waits: what was read of its memory and descriptors until now was its own, and not that of a
+/// process that got its number.
+#[expect(unsafe_code, reason = "no safe wrapper for the requests of a seccomp listener")]
+pub fn still_asked(listener: &OwnedFd, id: u64) -> io::Result<()> {
+    // SAFETY: the kernel reads one number, which outlives the call.
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _, &raw const id) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The call's result: 0, or this error number.
+#[expect(unsafe_code, reason = "no safe wrapper for the requests of a seccomp listener")]
+pub fn answer_call(listener: &OwnedFd, id: u64, errno: i32) -> io::Result<()> {
+    let mut answer = libc::seccomp_notif_resp { id, val: 0, error: -errno, flags: 0 };
+    // SAFETY: the kernel reads this structure, which outlives the call.
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND as _, &raw mut answer) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Closes what came through exec besides the standard streams and `kept`. Call it before anything else has opened files.

@@ -7,7 +7,7 @@ use super::decide::{self, Decided, Ground};
 use super::fd_store::{self, Kept};
 use super::journald::Journald;
 use super::provision::Provisioner;
-use super::pump::Pump;
+use super::pump::{self, Pump};
 use super::reload::{self, Reloader};
 use super::restart::Restarts;
 use super::sd_notify::{MANAGER_VARIABLES, Notify};
@@ -31,7 +31,7 @@ use crate::scheduler::shared::{Shared, now_ms};
 use crate::scheduler::{COMMANDS_MAX, LaneGate, Scheduler};
 use crate::upgrade::give_way::Parts;
 use crate::upgrade::state::State;
-use crate::upgrade::{image, rolling};
+use crate::upgrade::{fds, image, rolling};
 use crate::worker::carry::CarriedWorkers;
 use crate::worker::{Workers, WorkersConfig};
 use proto::wire::Id;
@@ -39,7 +39,7 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 /// Flags of `openclaw gateway`, checked for form.
 #[derive(Default)]
@@ -102,7 +102,7 @@ pub enum End {
 /// Runs the gateway until it is told to stop.
 pub fn run(options: Options, process_env: Environment, paths: Paths) -> Result<u8, Refused> {
     stop::hold_restart_signals();
-    hide_from_own_user();
+    fds::make_room();
     let notify = Notify::new(&process_env);
     let told = notify.clone();
     let say_why = move |refusal: &Refused| {
@@ -113,6 +113,7 @@ pub fn run(options: Options, process_env: Environment, paths: Paths) -> Result<u
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
+        .on_thread_start(stop::leave_signals_to_main)
         .build()
         .map_err(|error| refused(format!("cannot start: {error}"), exit_code::FAILURE))?;
     let local = tokio::task::LocalSet::new();
@@ -125,13 +126,6 @@ pub fn run(options: Options, process_env: Environment, paths: Paths) -> Result<u
         Ok(End::Restart) => Err(stop::exec_again(service)),
         Ok(End::Replace(next)) => Err(stop::failed(service, &image::exec(*next))),
         Err(refusal) => Err(refusal).inspect_err(say_why),
-    }
-}
-
-/// The environment may hold secrets, and tools run as the same user: nobody but root may look into this process.
-fn hide_from_own_user() {
-    if let Err(error) = proto::runtime::sys::not_dumpable() {
-        tracing::warn!(%error, "other processes of this user can read this one's memory");
     }
 }
 
@@ -317,6 +311,8 @@ fn start_core(
         core: core.clone(),
         intake: Intake::new(core.clone(), handles.pairing.clone()),
         board: handles.channels.clone(),
+        gw: handles.clone(),
+        asks: Arc::new(Semaphore::new(pump::ASKS_MAX)),
     };
     tokio::task::spawn_local(pump.run(events));
     core

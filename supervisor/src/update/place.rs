@@ -1,7 +1,7 @@
 //! Where releases are installed: beside the running executable.
 
 use super::{NAMES, SUMS, source};
-use rustix::fs::Access;
+use rustix::fs::{Access, FlockOperation};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 const VERSIONS: &str = "versions";
-/// A release that is being brought in, with the process that does it.
+/// A release that is being brought in; behind it the process that does it.
 const STAGING: &str = ".staging-";
 /// Releases kept beside the one that was brought in last: the one before, and the one before that.
 const KEPT: usize = 2;
@@ -24,20 +24,30 @@ pub struct Place {
     program: PathBuf,
 }
 
-/// A directory that is removed unless it becomes a release.
+/// A directory that is removed unless it becomes a release. Locked while somebody fills it: process ids come again.
 #[derive(Debug)]
-pub struct Staging(PathBuf);
+pub struct Staging {
+    path: PathBuf,
+    _lock: File,
+}
 
 impl Staging {
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        let _gone = fs::remove_dir_all(&self.0);
+        let _gone = fs::remove_dir_all(&self.path);
     }
+}
+
+/// The directory's lock, unless another holder of it lives.
+fn lock(dir: &Path) -> io::Result<File> {
+    let file = File::open(dir)?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
 }
 
 impl Place {
@@ -86,27 +96,33 @@ impl Place {
     /// An empty directory for a new release, on the disk where it will lie.
     ///
     /// # Errors
-    /// The disk's refusal.
+    /// Another update is under way here, or the disk's refusal.
     pub fn stage(&self) -> Result<Staging, String> {
-        self.sweep();
+        self.sweep()?;
         let path = self.versions().join(format!("{STAGING}{}", std::process::id()));
         let made = fs::create_dir_all(self.versions()).and_then(|()| fs::create_dir(&path));
-        made.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => "another update is under way".to_owned(),
-            _ => format!("{}: {error}", path.display()),
-        })?;
-        Ok(Staging(path))
+        match made.and_then(|()| lock(&path)) {
+            Ok(lock) => Ok(Staging { path, _lock: lock }),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        }
     }
 
-    /// Removes what processes left that were ended in the middle of an update.
-    fn sweep(&self) {
+    /// Removes what updates left that were ended in their middle.
+    fn sweep(&self) -> Result<(), String> {
         for entry in fs::read_dir(self.versions()).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let owner = name.to_str().and_then(|name| name.strip_prefix(STAGING));
-            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-                let _gone = fs::remove_dir_all(entry.path());
+            if !entry.file_name().as_encoded_bytes().starts_with(STAGING.as_bytes()) {
+                continue;
+            }
+            let path = entry.path();
+            match lock(&path) {
+                Ok(_left) => drop(fs::remove_dir_all(&path)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(format!("another update is under way ({})", path.display()));
+                }
+                Err(error) => tracing::debug!(path = %path.display(), %error, "left-over of an update not looked at"),
             }
         }
+        Ok(())
     }
 
     /// Makes a release of what was staged, keeps the one in use beside it and removes old ones.

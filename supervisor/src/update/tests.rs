@@ -231,3 +231,17 @@ fn an_install_dir_that_cannot_be_written_is_told_with_a_remedy() {
     assert_eq!((outcome.reason, outcome.steps.len()), (Some("not-writable"), 1));
     assert!(outcome.trouble().unwrap().contains("then run `openclaw restart`"), "{outcome:?}");
 }
+
+#[test]
+fn one_update_at_a_time_and_one_that_was_ended_is_no_obstacle() {
+    let (_dir, place) = installed();
+    let first = place.stage().unwrap();
+    assert!(place.stage().unwrap_err().contains("another update is under way"));
+    let left = first.path().to_owned();
+    drop(first);
+    // as a restart in its middle leaves it: with the id of the process that goes on
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("openclaw"), "half").unwrap();
+    let again = place.stage().unwrap();
+    assert_eq!((again.path(), fs::read_dir(&left).unwrap().count()), (left.as_path(), 0));
+}

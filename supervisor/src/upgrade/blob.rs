@@ -36,6 +36,8 @@ pub enum Unusable {
     Schema { schema: u32, readable_by: u32 },
     #[error("its content is not as it should be: {0}")]
     Content(String),
+    #[error("it has {0} bytes; at most {BYTES_MAX} are taken over")]
+    TooLarge(usize),
     #[error("it belongs to process {0}")]
     OtherProcess(u32),
 }
@@ -75,12 +77,21 @@ pub fn decode(bytes: &[u8]) -> Result<State, Unusable> {
 }
 
 /// Writes the state into a memory file and seals it.
+///
+/// # Errors
+/// The state is larger than [`read`] takes, or there is no memory for it.
 pub fn write(state: &State) -> Result<OwnedFd, Unusable> {
-    let bytes = encode(state, SCHEMA, READABLE_BY);
+    seal(&encode(state, SCHEMA, READABLE_BY), BYTES_MAX)
+}
+
+fn seal(bytes: &[u8], max: u64) -> Result<OwnedFd, Unusable> {
+    if bytes.len() as u64 > max {
+        return Err(Unusable::TooLarge(bytes.len()));
+    }
     let fd = rustix::fs::memfd_create("openclaw-upgrade", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(std::io::Error::from)?;
     let mut file = File::from(fd);
-    file.write_all(&bytes)?;
+    file.write_all(bytes)?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&file, seals).map_err(std::io::Error::from)?;
     Ok(file.into())
@@ -117,6 +128,13 @@ mod tests {
         let copy = fd.try_clone().unwrap();
         assert_eq!(read(fd).unwrap().reason, "test");
         assert!(File::from(copy).write_at(b"x", 0).is_err(), "sealed");
+    }
+
+    /// The next image would refuse it, and the one before is gone by then.
+    #[test]
+    fn what_would_not_be_read_is_not_written() {
+        assert!(seal(b"1234", 4).is_ok());
+        assert!(matches!(seal(b"12345", 4), Err(Unusable::TooLarge(5))));
     }
 
     #[test]

@@ -4,6 +4,13 @@ use proto::runtime::sys;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+/// Of the next image's own until it works: journal, log, runtimes, the workers' processes it looks at.
+const SPARE: u64 = 96;
+
+/// Open files of the gateway: every connection twice while the image is replaced, and the rest many times over. As in our
+/// units.
+const OPEN_FILES: u64 = 65_536;
+
 /// Descriptors that stay open over the exec. The state names them by their numbers.
 #[derive(Debug, Default)]
 pub struct Kept(Vec<OwnedFd>);
@@ -39,6 +46,30 @@ impl Kept {
     pub fn inherit(&self, on: bool) -> io::Result<()> {
         self.0.iter().try_for_each(|fd| sys::inherit(fd, on))
     }
+}
+
+/// Raises the limit: a shell's usual 1024 is too few for all connections and a replacement in place. Workers lower theirs.
+pub fn make_room() {
+    if let Err(error) = sys::open_files_at_least(OPEN_FILES) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+}
+
+/// Whether there is room for what a replacement needs: the next image holds every descriptor twice until it is known to
+/// work ([`take`]), so that the one before can be gone back to.
+///
+/// # Errors
+/// There is not, and what to do.
+pub fn room() -> Result<(), String> {
+    let told = |error: io::Error| format!("open files cannot be counted: {error}");
+    let open = std::fs::read_dir("/proc/self/fd").map_err(told)?.count() as u64;
+    let limit = sys::open_files_limit().map_err(told)?;
+    if open * 2 + SPARE <= limit {
+        return Ok(());
+    }
+    Err(format!(
+        "{open} files are open and the limit is {limit}: a replacement in place needs room for twice as many and {SPARE} more. Raise the limit (LimitNOFILE= of the unit, `ulimit -n`) and start anew with `openclaw service restart`"
+    ))
 }
 
 /// Descriptors of the image before, in the hands of this one.

@@ -103,6 +103,52 @@ async fn an_invalid_file_is_told_before_anything_is_touched() {
     assert!(asked["message"].as_str().is_some_and(|text| text.contains("invalid")), "{asked}");
 }
 
+/// The next image needs every descriptor twice: without the room both images would be lost.
+#[tokio::test]
+async fn without_room_for_descriptors_nothing_is_touched() {
+    let gateway = TestGateway::start().await;
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    let before = limit_files(gateway.pid(), 100);
+    assert!(before >= 4096 || before == hard_limit(gateway.pid()), "raised at the start, to {before}");
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(WsClient::cli(gateway.port, 4).await);
+    }
+    gateway.signal(Signal::SIGUSR1);
+    let last = wait::until("refused", async || {
+        let info = client.call("system.info", json!({})).await.ok()?;
+        (info["lastRestart"]["ok"] == false).then(|| info["lastRestart"].clone())
+    })
+    .await;
+    assert!(last["why"].as_str().is_some_and(|why| why.contains("the limit is 100")), "{last}");
+    limit_files(gateway.pid(), before);
+    replace(&gateway, 1).await;
+    for client in &mut clients {
+        client.call("health", json!({})).await.expect("carried");
+    }
+}
+
+fn files_of(pid: u32) -> Vec<u64> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line").to_owned();
+    line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+fn hard_limit(pid: u32) -> u64 {
+    files_of(pid)[1]
+}
+
+/// Sets the soft limit of another process. Returns what it was.
+fn limit_files(pid: u32, soft: u64) -> u64 {
+    let was = files_of(pid)[0];
+    let done = std::process::Command::new("prlimit")
+        .args([&format!("--pid={pid}"), &format!("--nofile={soft}:")])
+        .status()
+        .expect("prlimit, of util-linux");
+    assert!(done.success());
+    was
+}
+
 /// The new image fails at its last step: the old executable goes on with the same state, and the run with it.
 #[tokio::test]
 async fn a_new_image_that_fails_before_it_is_ready_is_rolled_back() {
