@@ -113,6 +113,58 @@ async fn a_command_feels_like_a_command() {
     assert!(told.contains("all-of-it") && told.contains(" m\n"), "{told}");
 }
 
+/// Modes and times are set by a process of the gateway's own, by each of the calls that programs use.
+const MODES_AND_TIMES: &str = r#"set -e
+mkdir -p m/sub && cd m
+echo 'echo ran' > run && chmod +x run && ./run
+chmod 640 run && test "$(stat -c %a run)" = 640
+chmod -R go-rwx . && test "$(stat -c %a sub)" = 700
+touch -d '2001-02-03 04:05:06' old && test "$(stat -c %y old | cut -c1-19)" = '2001-02-03 04:05:06'
+cp -p old copy && test "$(stat -c %Y copy)" = "$(stat -c %Y old)"
+ln -s old link && touch -h -d @86400 link && test "$(stat -c %Y link)" = 86400 && test "$(stat -c %Y old)" != 86400
+touch -d @1000 link && test "$(stat -c %Y old)" = 1000
+install -m 751 old installed && test "$(stat -c %a installed)" = 751
+chmod 600 run && cp -a . ../m2 && test "$(stat -c %a ../m2/run)" = 600
+tar --no-same-owner -cf t.tar run old sub && mkdir x && tar --no-same-owner -xpf t.tar -C x
+test "$(stat -c %a x/run)" = 600 && test "$(stat -c %Y x/old)" = 1000
+git init -q g && cd g && cp ../run tool && chmod 755 tool && git add tool
+git -c user.name=a -c user.email=a@b commit -q -m m && git ls-files -s | grep -q ^100755 && git checkout -q -b b
+cd .. && t=$(mktemp) && chmod 604 "$t" && test "$(stat -c %a "$t")" = 604 && rm "$t"
+(exec 7>>old && chmod 611 /proc/self/fd/7 && chmod 612 /dev/fd/7) && test "$(stat -c %a old)" = 612
+if command -v python3 > /dev/null; then python3 -c '
+import os, shutil
+os.utime("old", (5, 7)); assert os.stat("old").st_mtime == 7
+fd = os.open("old", os.O_RDONLY); os.fchmod(fd, 0o600); os.utime(fd, (8, 9)); assert os.stat("old").st_mtime == 9
+d = os.open(".", os.O_RDONLY); os.chmod("old", 0o644, dir_fd=d); os.utime("old", ns=(1, 2), dir_fd=d)
+shutil.copy2("old", "again"); assert os.stat("again").st_mtime_ns == 2
+try: os.chmod("nothing", 0o600); assert False
+except FileNotFoundError: pass
+'; fi
+if command -v rsync > /dev/null; then rsync -a run old copied/ && test "$(stat -c %Y copied/old)" = "$(stat -c %Y old)"; fi
+echo all-of-it"#;
+
+#[tokio::test]
+async fn a_command_sets_modes_and_times_of_its_own_files() {
+    let told = exec(MODES_AND_TIMES).await;
+    assert!(told.contains("ran\n") && told.contains("all-of-it"), "{told}");
+}
+
+#[tokio::test]
+async fn a_command_of_an_ordinary_user_sets_modes_and_times_of_its_own_files() {
+    if rustix::process::getuid().is_root() {
+        let told =
+            run(TestGateway::builder().user(NOBODY), "exec", json!({"command": MODES_AND_TIMES})).await;
+        assert!(told.contains("ran\n") && told.contains("all-of-it"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_explained_though_the_command_ends_well() {
+    let told = exec("chmod 644 /etc/hostname; cat /etc/shadow; echo went on").await;
+    assert!(told.contains("went on") && told.contains("Operation not permitted"), "{told}");
+    assert!(told.contains("[isolation: ") && told.contains("readWrite"), "{told}");
+}
+
 #[tokio::test]
 async fn a_refused_file_names_the_key() {
     let told = exec("echo x > /tmp/openclaw-confine-test; cat /etc/shadow; true").await;
@@ -151,6 +203,25 @@ async fn network_is_off_until_it_is_on() {
     let on = json!({"agents": {"defaults": {"isolation": {"network": true}}}});
     let told = run(TestGateway::builder().config(on), "exec", json!({"command": connect})).await;
     assert!(told.contains("connected"), "{told}");
+}
+
+/// A password is called anything; so nothing of the environment is passed on that is not known to be none, or named.
+#[tokio::test]
+async fn commands_get_the_usual_variables_and_those_that_are_named() {
+    let named = json!({"agents": {"defaults": {"isolation": {"env": ["FOR_TOOLS", "FROM_CONFIG"]}}},
+        "env": {"vars": {"FROM_CONFIG": "config", "NOT_NAMED": "hidden"}}});
+    let builder = TestGateway::builder()
+        .config(named)
+        .env("FOR_TOOLS", "yes")
+        .env("DATABASE_URL", "postgres://me:word@host/db")
+        .env("GH_PAT", "word");
+    let told = run(builder, "exec", json!({"command": "env | sort"})).await;
+    for line in ["FOR_TOOLS=yes", "FROM_CONFIG=config", "PATH=/", "HOME=/"] {
+        assert!(told.contains(line), "{line} in {told}");
+    }
+    for word in ["word", "NOT_NAMED"] {
+        assert!(!told.contains(word), "{word} in {told}");
+    }
 }
 
 #[tokio::test]

@@ -64,13 +64,15 @@ fn script() -> Script {
         let body = json!({"error": {"message": format!("Incorrect API key provided: {key}. Bearer {key}")}});
         Reply::fault(Fault::Status { status: 401, body: body.to_string() })
     };
-    let show = json!({"command": "env; cat /proc/self/environ; sleep 600", "background": true});
+    let show = json!({"command": "env; tr '\\0' '\\n' </proc/self/environ"});
+    let hold = json!({"command": "exec sleep 600", "background": true});
     Script {
         rules: vec![
             when("refuse literal", refusing(PROVIDER_KEY)),
             when("refuse dotenv", refusing(ENV_FILE_KEY)),
             when("refuse reference", refusing(ENV_KEY)),
             when("show", Reply::call("exec", show)),
+            when("hold", Reply::call("exec", hold)),
             when("poll", Reply::call("process", json!({"action": "list"}))),
         ],
         ..Script::default()
@@ -163,6 +165,9 @@ async fn no_secret_shows_anywhere() {
     let device_token = paired(&gateway).await;
     let secrets = planted(&telegram, &device_token);
     let told = trouble(&gateway, &telegram).await;
+    let shown = model.book().iter().any(|entry| entry.body.to_string().contains("PATH=/"));
+    assert!(shown, "a command showed its environment to the model");
+    WsClient::with_tools(gateway.port).await.chat("main", "hold").await;
     // The keys were really used.
     let keys: Vec<String> =
         model.book().iter().filter_map(|entry| entry.headers.get("authorization").cloned()).collect();
@@ -183,7 +188,7 @@ async fn no_secret_shows_anywhere() {
         found.extend(found_in(&secrets, &text).iter().map(|name| format!("{name} printed by {command:?}")));
     }
     let (in_processes, looked_at) = in_processes(&secrets, gateway.pid());
-    assert!(looked_at >= 3, "the gateway and two workers");
+    assert!(looked_at >= 4, "the gateway, two workers and a command");
     found.extend(in_processes);
     let state = gateway.state_dir();
     assert!(

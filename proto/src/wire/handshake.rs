@@ -167,7 +167,7 @@ impl Default for LinkLimitsWire {
 pub struct WorkerConfig {
     pub config_json: String,
     pub paths: WorkerPaths,
-    /// Scrubbed environment that tool children may see; made by [`super::tool_env::scrub`].
+    /// Scrubbed environment that tool children may see; made by [`super::tool_env::choose`].
     #[serde(default)]
     pub tool_env: BTreeMap<String, String>,
     /// Release of the gateway, as `--version` prints it.

@@ -37,11 +37,10 @@ pub enum Mode {
     Off,
 }
 
-/// A tier that can be asked for.
+/// A tier that can be asked for. Not T1: this gateway does not offer it, and no worker would ever start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum MinTier {
     T0,
-    T1,
     T2,
     T3,
 }
@@ -59,6 +58,8 @@ pub struct AgentSettings {
     /// Both lists together.
     pub read_only: Vec<String>,
     pub read_write: Vec<String>,
+    /// Names of variables that commands get besides the usual ones; both lists together.
+    pub env: Vec<String>,
     pub network: bool,
     pub memory_mb: u64,
     pub cpu_seconds: u64,
@@ -70,6 +71,7 @@ pub struct AgentSettings {
 struct AgentFile {
     read_only: Vec<String>,
     read_write: Vec<String>,
+    env: Vec<String>,
     network: Option<bool>,
     memory_mb: Option<u64>,
     cpu: Option<u64>,
@@ -87,7 +89,6 @@ impl Settings {
         let file: IsolationFile = read(config.get("isolation"));
         let min = match file.min {
             Some(MinTier::T0) => Tier::T0,
-            Some(MinTier::T1) => Tier::T1,
             Some(MinTier::T3) => Tier::T3,
             Some(MinTier::T2) | None => Tier::T2,
         };
@@ -116,6 +117,7 @@ impl AgentSettings {
         Self {
             read_only: both(defaults.read_only, own.read_only),
             read_write: both(defaults.read_write, own.read_write),
+            env: both(defaults.env, own.env),
             network: own.network.or(defaults.network).unwrap_or(false),
             memory_mb: positive(own.memory_mb, defaults.memory_mb, MEMORY_MB_DEFAULT),
             cpu_seconds: positive(own.cpu, defaults.cpu, CPU_SECONDS_DEFAULT),

@@ -7,7 +7,7 @@ use proto::wire::handshake::Isolation;
 use serde_json::Value;
 
 /// The keys of an agent, as remedies name them.
-const KEYS: &str = "agents.list[].isolation (or agents.defaults.isolation): readOnly, readWrite, network, memoryMb, cpu, \
+const KEYS: &str = "agents.list[].isolation (or agents.defaults.isolation): readOnly, readWrite, env, network, memoryMb, cpu, \
                     processes";
 
 pub fn examine(disk: &ConfigDisk, snapshot: &ConfigSnapshot, gateway: &Gateway) -> Vec<Finding> {

@@ -1,6 +1,6 @@
 //! The wanted set of workers, from the configuration: one per agent, one per active channel account.
 
-use crate::config::isolation::Settings;
+use crate::config::isolation::{AgentSettings, Settings};
 use crate::config::plan::{Prints, policy, worker_ids, workspace};
 use crate::config::worker_check::WorkerPrograms;
 use crate::config::{ConfigHandle, ConfigSnapshot, worker_config};
@@ -117,8 +117,11 @@ async fn provide(
             }
         }
     }
-    let own = config.base_env().iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let mut tool_env = proto::wire::tool_env::scrub(own, &BTreeMap::new());
+    let own = snapshot.env().iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let named = worker.agent_id().map(|agent| {
+        AgentSettings::of(&snapshot.config, crate::config::own_entry(&snapshot.config, agent)).env
+    });
+    let mut tool_env = proto::wire::tool_env::choose(own, &named.unwrap_or_default());
     tool_env.insert("TMPDIR".to_owned(), sandbox::temp_dir(&paths.state_dir, worker).display().to_string());
     Ok(Provision {
         config: WorkerConfig {
