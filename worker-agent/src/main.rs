@@ -20,6 +20,9 @@ fn main() -> std::process::ExitCode {
     match args.next() {
         None => worker::main(),
         Some(verb) if verb == tool::launcher::VERB => tool::launcher::main(args),
+        Some(verb) if verb == proto::runtime::confine::attributes::VERB => {
+            proto::runtime::confine::attributes::main(args)
+        }
         Some(flag) if flag == "--check-config" => config::check_main(),
         Some(flag) if flag == "--canary" => canary::main(),
         Some(flag) if flag == "--schema" => config::schema_main(),

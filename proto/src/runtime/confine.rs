@@ -6,6 +6,7 @@
 //! Order matters: folders are made while that is still allowed; `dumpable` comes late, since it closes /proc/self to
 //! ourselves as well. What may be reached is decided elsewhere ([`crate::wire::isolation`]); here it is enforced.
 
+pub mod attributes;
 pub mod landlock;
 pub mod places;
 pub mod seccomp;
@@ -74,10 +75,20 @@ pub fn confine(bootstrap: &Bootstrap) -> Result<SandboxReport, ConfineError> {
         }
     }
     report.missing.extend(missing(report.landlock_abi, policy));
+    // Started before the filters, which it must not have.
+    let keeper = policy.tool.as_ref().map(attributes::Keeper::start).transpose();
     let seccomp = seccomp::enforce_worker(policy.ports.is_none());
     report.seccomp = seccomp.is_ok();
     if let Err(error) = seccomp {
         report.missing.push(format!("seccomp: {error}"));
+    }
+    let attributes = match keeper {
+        Ok(Some(keeper)) => keeper.take_over(),
+        Ok(None) => attributes::refuse(),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = attributes {
+        report.missing.push(format!("modes and times of files are not ruled: {error}"));
     }
     let dumpable = sys::not_dumpable();
     report.dumpable = *dumpable.as_ref().unwrap_or(&true);

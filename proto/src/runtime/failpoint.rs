@@ -1,7 +1,7 @@
 //! Places where a test build dies on purpose. Empty functions in every other build.
 //!
 //! Actions, in the syntax of the `fail` crate (`name=return(kill);other=2*off->return(torn(40))`): `kill` (SIGKILL),
-//! `abort`, `stop` (SIGSTOP), `panic` (of the task that is there), `torn(n)` (the writer writes n bytes and dies).
+//! `abort`, `stop` (SIGSTOP), `spin` (the thread never gets any further), `panic` (of the task that is there), `torn(n)` (the writer writes n bytes and dies).
 
 /// Arms the failpoints that a test passed; refused text is reported on standard error.
 pub fn arm(spec: &str) {
@@ -74,6 +74,9 @@ mod armed {
             Some("kill") => crate::runtime::sys::kill_self(Signal::SIGKILL),
             Some("stop") => crate::runtime::sys::kill_self(Signal::SIGSTOP),
             Some("abort") => std::process::abort(),
+            Some("spin") => loop {
+                std::hint::spin_loop();
+            },
             Some("panic") => std::panic::panic_any("failpoint panics"),
             Some(other) => tracing::error!(name, other, "failpoint has an unknown action"),
             None => {}

@@ -4,6 +4,7 @@
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -60,6 +61,11 @@ pub fn adopt_orphans() -> io::Result<()> {
 pub fn no_new_privs() -> io::Result<bool> {
     prctl::set_no_new_privs()?;
     Ok(prctl::get_no_new_privs()?)
+}
+
+/// Names this process, as `ps` and `pgrep` show it; at most 15 bytes.
+pub fn name_process(name: &CStr) -> io::Result<()> {
+    Ok(prctl::set_name(name)?)
 }
 
 /// Memory, environment and descriptors are closed to other processes of the same user. Reset by exec.

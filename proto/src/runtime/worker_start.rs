@@ -96,6 +96,11 @@ pub struct Greeted {
 
 /// First act of a worker's `main`. No thread may exist yet. Also starts the log.
 pub fn begin(kind: WorkerKind, hooks: Hooks) -> Result<Started, StartError> {
+    // Started by descriptor it would be called by that's number in `ps`, `top` and the kernel's messages.
+    sys::name_process(match kind {
+        WorkerKind::Agent => c"openclaw-agent",
+        WorkerKind::Channel => c"openclaw-channe",
+    })?;
     let socket = sys::take_stdin()?;
     sys::close_inherited(&socket)?;
     let mut socket = UnixStream::from(socket);
@@ -110,6 +115,7 @@ pub fn begin(kind: WorkerKind, hooks: Hooks) -> Result<Started, StartError> {
     let sandbox = confine::confine(&bootstrap)?;
     telemetry::init(&bootstrap.log_level);
     failpoint::arm(&bootstrap.failpoints);
+    confine::attributes::lend_memory()?;
     let stop = shutdown::guard(hooks)?;
     Ok(Started { bootstrap, sandbox, stop, proto, socket })
 }

@@ -318,6 +318,7 @@ fn to_agent() -> Vec<Sample> {
         sample(SupToAgent::FinalAck(FinalAck { run_id: id(1) })),
         sample(SupToAgent::Rpc(call)),
         sample(SupToAgent::ConfigDelta(ConfigDelta { config: config(), secrets: secrets() })),
+        sample(SupToAgent::Asked(RpcResult { ok_json: some("{}"), error: Some(wire_error()) })),
     ]
 }
 
@@ -344,6 +345,11 @@ fn from_agent() -> Vec<Sample> {
         sample(AgentToSup::MessageAppended(appended)),
         sample(AgentToSup::Steered(Steered { taken: true })),
         sample(AgentToSup::RpcResult(result)),
+        sample(AgentToSup::AskGateway(AskGateway {
+            run_id: id(1),
+            method: text("config.get"),
+            params_json: text("{}"),
+        })),
     ]
 }
 

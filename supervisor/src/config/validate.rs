@@ -29,6 +29,9 @@ const MISPLACED: [(&str, &str); 12] = [
     ("channels.telegram.token", "channels.telegram.botToken"),
 ];
 
+/// Where a tier is asked for that we know and do not offer.
+const TIER_KEY: &str = "isolation.min";
+
 struct Walk<'a> {
     files: &'a [PathBuf],
     ignored: &'a [String],
@@ -69,6 +72,9 @@ impl Walk<'_> {
                 let mut issue = Issue::new(path, message);
                 if let (Kind::Text(text), Some(name)) = (kind, nearest_literal(shape, kind)) {
                     issue = issue.hint(format!("did you mean {name} instead of \"{text}\"?"));
+                }
+                if path == TIER_KEY && matches!(kind, Kind::Text(text) if text == "T1") {
+                    issue = issue.hint("this gateway does not offer T1: \"T2\" is the strongest tier that a worker can reach");
                 }
                 self.report(issue, at);
             }

@@ -114,7 +114,8 @@ const SHELL_SIGNAL: i32 = 128;
 /// Why a command most likely ended as it did, when a limit or a rule is behind it.
 pub fn explain_end(exit: Exit, text: &str, policy: &ToolPolicy) -> Option<String> {
     let signal = match exit {
-        Exit::Code(0) => return None,
+        // The last part of a command may have succeeded where an earlier one was refused.
+        Exit::Code(0) => return explain_refusal(text, policy),
         Exit::Code(code) => code - SHELL_SIGNAL,
         Exit::Signal(number) => number,
     };
@@ -127,6 +128,20 @@ pub fn explain_end(exit: Exit, text: &str, policy: &ToolPolicy) -> Option<String
         SIGXFSZ => Some("[isolation: a command may write files of 2 GiB at most]".to_owned()),
         _ => explain(text, policy),
     }
+}
+
+/// How a program tells a refusal: at the end of a line, after its own name or the file's. A text that only speaks of refusals (a
+/// page of a manual, a log) is no reason for a note after a command that went well.
+fn tells_refusal(line: &str) -> bool {
+    let line = line.trim_end();
+    ["Permission denied", "Operation not permitted"].iter().any(|words| line.ends_with(&format!(": {words}")))
+        || NETWORK_WORDS.iter().any(|words| line.starts_with("curl: (") && line.contains(words))
+}
+
+/// The same for a command that ended well.
+fn explain_refusal(text: &str, policy: &ToolPolicy) -> Option<String> {
+    let refused: Vec<&str> = text.lines().filter(|line| tells_refusal(line)).collect();
+    if refused.is_empty() { None } else { explain(&refused.join("\n"), policy) }
 }
 
 /// What words of a failed command or file tool most likely mean under this policy, and the key that changes it.
@@ -172,6 +187,9 @@ mod tests {
         assert!(told("curl: (6) Could not resolve host: a.b").contains("isolation.network: true"));
         assert!(told("MemoryError").contains("out of memory") && told("MemoryError").contains("7 MiB"));
         assert_eq!(told("all is well"), "");
+        let well = |text: &str| explain_end(Exit::Code(0), text, &policy);
+        assert!(well("cat: /x: Permission denied\nwent on").is_some_and(|why| why.contains("readOnly")));
+        assert_eq!(well("chapter 3, Permission denied and what to do"), None);
         let online = ToolPolicy { network: true, ..policy };
         assert_eq!(explain("Could not resolve host", &online), None);
     }

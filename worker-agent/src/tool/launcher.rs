@@ -59,6 +59,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(2);
 
 /// Open files of a command: enough for a build, not enough to exhaust the host.
 const NOFILE_MAX: u64 = 4096;
+/// Processor time between the signal that says so and the end of a program that does not care.
+const CPU_GRACE_SECONDS: u64 = 5;
 /// Largest file a command may write, in bytes: a runaway log ends here, not at a full disk.
 const FSIZE_BYTES_MAX: u64 = 2 << 30;
 /// Tasks that other programs of the same user may start while a command runs: the kernel counts a user's, not a tree's.
@@ -250,18 +252,21 @@ fn run(guard: u32, pty: bool, argv: &[OsString]) -> io::Result<ExitCode> {
 
 /// Limits of one command. Each is best effort: a host with tighter ones already keeps them.
 fn limit(policy: Option<&ToolPolicy>) {
-    let lower = |resource: Resource, wanted: u64| {
+    let lower_to = |resource: Resource, wanted: u64, more: u64| {
         let hard = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
-        let value = Some(wanted.min(hard));
-        let _kept_as_it_was = setrlimit(resource, Rlimit { current: value, maximum: value });
+        let (current, maximum) = (wanted.min(hard), wanted.saturating_add(more).min(hard));
+        let limit = Rlimit { current: Some(current), maximum: Some(maximum) };
+        let _kept_as_it_was = setrlimit(resource, limit);
     };
+    let lower = |resource: Resource, wanted: u64| lower_to(resource, wanted, 0);
     lower(Resource::Core, 0);
     lower(Resource::Nofile, NOFILE_MAX);
     lower(Resource::Fsize, FSIZE_BYTES_MAX);
     if let Some(policy) = policy {
         // Reservations without access (runtimes make large ones) do not count.
         lower(Resource::Data, policy.memory_mb.saturating_mul(1024 * 1024));
-        lower(Resource::Cpu, policy.cpu_seconds);
+        // At the soft limit the kernel sends SIGXCPU, which tells why; only at the hard one it kills without a word.
+        lower_to(Resource::Cpu, policy.cpu_seconds, CPU_GRACE_SECONDS);
         lower(Resource::Nproc, tasks().saturating_add(OTHER_TASKS).saturating_add(policy.processes));
     }
     let _not_permitted = rustix::process::nice(NICE_STEP);

@@ -137,8 +137,9 @@ fn serve(launcher: &PathBuf, mut jobs: mpsc::Receiver<Job>) {
 /// Kills every child that is no guard, and collects guards that nobody waits for.
 fn sweep(guards: &mut HashMap<u32, Child>) {
     let own = std::process::id();
-    let strangers =
-        || tree::children(own).into_iter().filter(|pid| !guards.contains_key(pid)).collect::<Vec<u32>>();
+    let keeper = proto::runtime::confine::attributes::keeper();
+    let known = |pid: &u32| guards.contains_key(pid) || Some(*pid) == keeper;
+    let strangers = || tree::children(own).into_iter().filter(|pid| !known(pid)).collect::<Vec<u32>>();
     if !tree::kill_until_empty(strangers, SWEEP_LIMIT) {
         tracing::warn!("processes that a tool left behind do not die; the next sweep tries again");
     }

@@ -98,14 +98,20 @@ fn cannot_be_beside(error: &io::Error) -> bool {
 }
 
 fn beside(path: &Path, content: &[u8], permissions: std::fs::Permissions) -> io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     // A read-only file is refused, as it would be in place.
     std::fs::OpenOptions::new().write(true).open(path)?;
     let short = super::output::head_chars(&name, 64);
     let new = path.with_file_name(format!(".{short}.{}.tmp", uuid::Uuid::new_v4().simple()));
     let written = (|| {
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&new)?;
-        file.set_permissions(permissions)?;
+        let mode = permissions.mode() & 0o7777;
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(mode).open(&new)?;
+        // A worker may not set modes: where its mask takes a bit away the file is overwritten in place.
+        if file.metadata()?.permissions().mode() & 0o7777 != mode {
+            file.set_permissions(permissions)?;
+        }
         file.write_all(content)?;
         std::fs::rename(&new, path)
     })();

@@ -62,7 +62,20 @@ const DENIED: &[i64] = &[
     // Landlock has no rule for owners: a file that cannot be opened could still be given away.
     libc::SYS_fchown,
     libc::SYS_fchownat,
+    // Flags of a file (immutable, append only, …) by its path.
+    FILE_SETATTR,
+    OPEN_TREE_ATTR,
+    QUOTACTL_FD,
+    libc::SYS_process_madvise,
+    PROCESS_MRELEASE,
 ];
+/// The same numbers on every target; a kernel that does not know them refuses them as well.
+const FILE_SETATTR: i64 = 469;
+const OPEN_TREE_ATTR: i64 = 467;
+const QUOTACTL_FD: i64 = 443;
+const PROCESS_MRELEASE: i64 = 448;
+const SETXATTRAT: i64 = 463;
+const REMOVEXATTRAT: i64 = 466;
 #[cfg(target_arch = "x86_64")]
 const DENIED_HERE: &[i64] = &[
     libc::SYS_iopl,
@@ -88,7 +101,9 @@ const NAMESPACES: [i32; 7] = [
 const CLONE_NEWTIME: i32 = 0x80;
 
 /// Calls that answer as on a file system without extended attributes, for which every program has an answer.
-const NO_ATTRIBUTES: [i64; 6] = [
+const NO_ATTRIBUTES: [i64; 8] = [
+    SETXATTRAT,
+    REMOVEXATTRAT,
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
     libc::SYS_fsetxattr,
@@ -106,17 +121,24 @@ const OF_OTHERS: [(i64, u8); 7] = [
     (libc::SYS_sched_setattr, 0),
     (libc::SYS_ioprio_set, 1),
 ];
+/// Those of them for which 0 can mean every process of the caller's user, with the first argument that says so.
+const OF_A_USER: [(i64, u64); 2] =
+    [(libc::SYS_setpriority, PRIO_USER), (libc::SYS_ioprio_set, IOPRIO_WHO_USER)];
+const PRIO_USER: u64 = 2;
+const IOPRIO_WHO_USER: u64 = 3;
 /// Calls that set a file's mode, and which argument is the mode.
 const MODES: [(i64, u8); 4] =
     [(libc::SYS_fchmod, 1), (libc::SYS_fchmodat, 2), (FCHMODAT2, 2), (libc::SYS_mknodat, 2)];
 #[cfg(target_arch = "x86_64")]
-const MODES_HERE: &[(i64, u8)] = &[(libc::SYS_chmod, 1), (libc::SYS_mknod, 1)];
+const MODES_HERE: &[(i64, u8)] = &[(libc::SYS_chmod, 1), (libc::SYS_mknod, 1), (libc::SYS_creat, 1)];
 #[cfg(not(target_arch = "x86_64"))]
 const MODES_HERE: &[(i64, u8)] = &[];
 /// The same number on every target.
 const FCHMODAT2: i64 = 452;
 /// A program with the rights of its owner or group.
 const SET_ID_BITS: [u64; 2] = [0o4000, 0o2000];
+/// Flags of `open` that make a file: with a name, and without one (`O_TMPFILE` less its `O_DIRECTORY`).
+const CREATES: [u64; 2] = [libc::O_CREAT as u64, (libc::O_TMPFILE & !libc::O_DIRECTORY) as u64];
 /// Calls that send, and which argument holds the flags: with this one they connect without `connect`, unseen by Landlock.
 const SENDS: [(i64, u8); 3] = [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)];
 const MSG_FASTOPEN: u64 = 0x2000_0000;
@@ -203,19 +225,23 @@ fn conditional(rules: &mut Rules) -> io::Result<()> {
             let values = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0);
             other.push(values.map_err(error)?);
         }
-        rules.insert(call, vec![rule(other)?]);
+        let mut cases = vec![rule(other)?];
+        for (_, kind) in OF_A_USER.iter().filter(|(known, _)| *known == call) {
+            cases.push(rule(vec![when(0, SeccompCmpOp::Eq, *kind)?])?);
+        }
+        rules.insert(call, cases);
     }
     for (call, argument) in MODES.iter().chain(MODES_HERE) {
         let bits = SET_ID_BITS.map(|bit| rule(vec![when(*argument, SeccompCmpOp::MaskedEq(bit), bit)?]));
         rules.insert(*call, bits.into_iter().collect::<io::Result<Vec<_>>>()?);
     }
-    let create = u64::from(libc::O_CREAT.cast_unsigned());
     let creates = |flags: u8, mode: u8| {
-        let both = |bit: u64| {
+        let both = |(create, bit): (u64, u64)| {
             let made = when(flags, SeccompCmpOp::MaskedEq(create), create)?;
             rule(vec![made, when(mode, SeccompCmpOp::MaskedEq(bit), bit)?])
         };
-        SET_ID_BITS.into_iter().map(both).collect::<io::Result<Vec<_>>>()
+        let cases = CREATES.into_iter().flat_map(|create| SET_ID_BITS.map(|bit| (create, bit)));
+        cases.map(both).collect::<io::Result<Vec<_>>>()
     };
     rules.insert(libc::SYS_openat, creates(2, 3)?);
     #[cfg(target_arch = "x86_64")]
@@ -248,6 +274,36 @@ fn shape() -> BpfProgram {
         step(RETURN, 0, 0, FAIL_WITH | libc::ENOSYS.cast_unsigned()),
         step(RETURN, 0, 0, FAIL_WITH | libc::EPERM.cast_unsigned()),
     ]
+}
+
+/// A filter that has these calls wait for whoever listens, and lets the others pass.
+pub fn asking(calls: &[i64]) -> Vec<libc::sock_filter> {
+    const LOAD_NUMBER: u16 = 0x20;
+    const JUMP_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let number = |call: i64| u32::try_from(call).unwrap_or(u32::MAX);
+    let mut program = vec![step(LOAD_NUMBER, 0, 0, 0)];
+    for call in calls {
+        program.push(step(JUMP_EQUAL, 0, 1, number(*call)));
+        program.push(step(RETURN, 0, 0, libc::SECCOMP_RET_USER_NOTIF));
+    }
+    program.push(step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
+    program
+}
+
+/// Modes and times are not for this process nor for what it starts.
+pub fn refuse(calls: &[i64]) -> io::Result<()> {
+    let mut rules: Rules = calls.iter().map(|call| (*call, Vec::new())).collect();
+    // Nor does anything below answer such calls by itself.
+    let listens = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    rules.insert(libc::SYS_seccomp, vec![rule(vec![when(1, SeccompCmpOp::MaskedEq(listens), listens)?])?]);
+    seccompiler::apply_filter(&deny(rules, libc::EPERM)?).map_err(error)
+}
+
+/// The keeper of attributes: a worker's denials, and `openat2` stays.
+pub fn enforce_keeper() -> io::Result<()> {
+    seccompiler::apply_filter(&deny(worker_rules(false)?, libc::EPERM)?).map_err(error)
 }
 
 /// Filters the calls of this thread and of all that it starts from now on.

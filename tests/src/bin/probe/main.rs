@@ -11,6 +11,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program may fall over")]
 
+mod attributes;
 mod bombs;
 mod files;
 mod kernel;
@@ -56,8 +57,17 @@ const fn workers(name: &'static str, tries: &'static str, attempt: Attempt) -> P
 }
 
 fn table() -> Vec<Probe> {
-    [files::READ, files::WRITE, files::PLACES, processes::ALL, network::ALL, kernel::ALL, limits::ALL]
-        .concat()
+    [
+        files::READ,
+        files::WRITE,
+        files::PLACES,
+        attributes::ALL,
+        processes::ALL,
+        network::ALL,
+        kernel::ALL,
+        limits::ALL,
+    ]
+    .concat()
 }
 
 fn for_attacker(attacker: Attacker) -> Vec<Probe> {

@@ -97,11 +97,33 @@ fn io_priority(pid: i32) -> io::Result<String> {
     Ok(format!("set the IO priority of {pid}"))
 }
 
-/// What this command's guard is called: its parent's parent when run by the runner, which is the tool's own process.
-fn guard(plan: &Plan) -> io::Result<i32> {
+fn own_workers_children(plan: &Plan) -> Vec<i32> {
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", plan.own_worker));
-    let listed = children.ok().and_then(|list| list.split_whitespace().next()?.parse().ok());
-    listed.map_or_else(|| parent_of(parent_of(std::os::unix::process::parent_id() as i32)?), Ok)
+    let spawners = fs::read_dir(format!("/proc/{}/task", plan.own_worker)).into_iter().flatten().flatten();
+    let of_threads = spawners.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let lists: Vec<String> = children.into_iter().chain(of_threads).collect();
+    lists.iter().flat_map(|list| list.split_whitespace()).filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// What this command's guard is called: the youngest child of the worker, or else its parent's parent when run by the runner,
+/// which is the tool's own process.
+fn guard(plan: &Plan) -> io::Result<i32> {
+    let youngest = own_workers_children(plan).into_iter().max();
+    youngest.map_or_else(|| parent_of(parent_of(std::os::unix::process::parent_id() as i32)?), Ok)
+}
+
+/// The process that answers for modes and times: the worker's oldest child.
+fn keeper(plan: &Plan) -> io::Result<i32> {
+    own_workers_children(plan).into_iter().min().ok_or_else(|| super::absent("the worker shows no child"))
+}
+
+/// The whole user's processes at once. Without walls this would change everything that runs here.
+fn of_the_user(call: libc::c_long, which: usize, value: usize) -> io::Result<String> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    if !status.contains("Seccomp:\t2") {
+        return Err(super::absent("without walls it would change the whole host"));
+    }
+    raw::call(call, [which, 0, value, 0, 0, 0]).map(|_| "changed all processes of the user".to_owned())
 }
 
 fn parent_of(pid: i32) -> io::Result<i32> {
@@ -178,6 +200,51 @@ pub const ALL: &[Probe] = &[
     all("affinity-supervisor", "chooses the supervisor's processors", |p| affinity(p.supervisor)),
     all("scheduler-supervisor", "sets the supervisor's scheduler", |p| scheduler(p.supervisor)),
     all("ioprio-supervisor", "sets the supervisor's IO priority", |p| io_priority(p.supervisor)),
+    all("renice-user", "sets the priority of everything that its user runs", |_| {
+        of_the_user(libc::SYS_setpriority, 2, 10)
+    }),
+    all("renice-group", "sets the priority of the supervisor's group", |p| {
+        raw::call(libc::SYS_setpriority, [1, p.supervisor as usize, 0, 0, 0, 0])
+            .map(|_| "set its priority".to_owned())
+    }),
+    all("ioprio-user", "sets the IO priority of everything that its user runs", |_| {
+        of_the_user(libc::SYS_ioprio_set, 3, (2usize << 13) | 4)
+    }),
+    all("ioprio-group", "sets the IO priority of the supervisor's group", |p| {
+        let best_effort = (2usize << 13) | 4;
+        raw::call(libc::SYS_ioprio_set, [2, p.supervisor as usize, best_effort, 0, 0, 0])
+            .map(|_| "set its IO priority".to_owned())
+    }),
+    all("scheduler-parameter", "sets the supervisor's scheduling parameter", |p| {
+        let priority = 0i32;
+        raw::call(libc::SYS_sched_setparam, [p.supervisor as usize, raw::address(&priority), 0, 0, 0, 0])
+            .map(|_| "set it".to_owned())
+    }),
+    all("scheduler-attributes", "sets the supervisor's scheduling attributes", |p| {
+        let mut attributes = [0u64; 6];
+        let at = attributes.as_mut_ptr() as usize;
+        raw::call(libc::SYS_sched_getattr, [p.supervisor as usize, at, 48, 0, 0, 0])?;
+        raw::call(libc::SYS_sched_setattr, [p.supervisor as usize, at, 0, 0, 0, 0])
+            .map(|_| "set them".to_owned())
+    }),
+    all("advise-supervisor", "has the kernel give up the supervisor's memory", |p| {
+        let (fd, cold) = (pidfd(p.supervisor)?, 20);
+        let range = [4096usize, 4096];
+        raw::reached(libc::SYS_process_madvise, [fd, raw::address(&range), 1, cold, 0, 0])
+    }),
+    all("release-supervisor", "has the kernel take the supervisor's memory", |p| {
+        // Its number is the same everywhere; a process that does not die is refused after the check of rights.
+        raw::reached(448, [pidfd(p.supervisor)?, 0, 0, 0, 0, 0])
+    }),
+    all("move-pages", "asks on which nodes the supervisor's pages lie", |p| {
+        let (page, mut node) = (4096usize, -1i32);
+        let args = [p.supervisor as usize, 1, raw::address(&page), 0, &raw mut node as usize, 0];
+        raw::reached(libc::SYS_move_pages, args)
+    }),
+    tool("signal-keeper", "signals the process that answers for modes and times", |p| may_signal(keeper(p)?)),
+    tool("ptrace-keeper", "traces it", |p| trace(keeper(p)?)),
+    tool("mem-keeper", "opens its memory", |p| open_memory(keeper(p)?)),
+    tool("fds-keeper", "reads where its descriptors lead", |p| descriptors(keeper(p)?)),
     all("oom-supervisor", "makes the supervisor the first to be killed when memory is short", |p| {
         files::writable(Path::new(&format!("/proc/{}/oom_score_adj", p.supervisor)))
     }),
