@@ -71,6 +71,8 @@ pub struct Global {
 enum Command {
     /// Set up what is missing, then run the gateway in the foreground
     Up(up::Args),
+    /// Set up what is missing and end: `up --no-run`
+    Setup(up::Args),
     /// Run the gateway, or ask a running one (`gateway call <method>`)
     Gateway(gateway::Args),
     /// Show what runs and how it is
@@ -148,6 +150,7 @@ impl Cli {
         };
         match command {
             Command::Up(args) => args.run(&invocation),
+            Command::Setup(args) => args.without_running().run(&invocation),
             Command::Gateway(args) => args.run(&invocation),
             Command::Status(args) => args.run(&invocation),
             Command::Health(args) => args.run(&invocation),

@@ -6,6 +6,7 @@
 //! Order of the pipeline: text → JSON5 → `$include` → `env` section → `${NAME}` → keys of earlier releases → keys and
 //! types → rules between values → defaults.
 
+pub mod agent_writes;
 mod check;
 mod defaults;
 mod disk;

@@ -19,6 +19,7 @@ pub mod inbound;
 pub mod inspect;
 mod ledger;
 pub mod outbox;
+mod rebase;
 mod recover;
 mod retention;
 pub mod run;
@@ -238,6 +239,8 @@ pub trait Journal: Clone + Send + Sync + 'static {
     fn recover(&self, now_us: i64) -> impl Future<Output = Res<Recovered>> + Send;
     /// Instead of [`Journal::recover`] when the workers went on.
     fn carry_over(&self, on: CarriedOver, now_us: i64) -> impl Future<Output = Res<Recovered>> + Send;
+    /// The host's clock was set by this much: what is open moves along, and `basis` is kept in `kv`. Gives the rows moved.
+    fn rebase(&self, by_us: i64, basis: Vec<u8>) -> impl Future<Output = Res<u64>> + Send;
     /// One bounded pass of housekeeping; call again at once while `more`.
     fn trim(&self, now_us: i64) -> impl Future<Output = Res<Trimmed>> + Send;
     fn stats(&self) -> impl Future<Output = Res<JournalStats>> + Send;

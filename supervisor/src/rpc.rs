@@ -4,6 +4,7 @@
 //! Not here: sockets, and what runs, sessions or channels do with a call.
 
 pub mod agent;
+pub mod agent_ask;
 pub mod agents;
 pub mod channels;
 pub mod chat;
@@ -26,7 +27,7 @@ pub mod sessions;
 pub mod status;
 pub mod subscribe;
 pub mod turns;
-mod update;
+pub mod update;
 pub mod usage;
 pub mod workers;
 

@@ -74,10 +74,11 @@ async fn leftover_replies(handles: &Handles) {
         let letter = NewDeadLetter {
             kind: DeadKind::Imported,
             reference: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            account: format!("{}:{}", text("channel"), text("accountId")),
+            account: format!("{}:{}", text("channel"), entry["accountId"].as_str().unwrap_or("default")),
             chat: text("to"),
             why: "left in delivery-queue/ by an earlier gateway; whether it was sent is not known".to_owned(),
-            at_us: entry["enqueuedAt"].as_i64().map_or_else(now_us, |ms| ms.saturating_mul(1000)),
+            // From now on, not from then: old letters are forgotten, and nobody has seen this one.
+            at_us: now_us(),
         };
         found += usize::from(handles.journal.dead_add(letter).await.is_ok());
     }

@@ -40,7 +40,8 @@ pub async fn look_ahead(handles: &Handles, unplanned: Option<&str>) -> Option<(P
     let answer = tokio::task::spawn_blocking(move || {
         if crate::rpc::update::is_under_way() {
             return Err(
-                "an update is under way, and a restart would cut it off: ask again when it has ended".to_owned()
+                "an update is under way, and a restart would cut it off: ask again when it has ended"
+                    .to_owned(),
             );
         }
         fds::room()?;

@@ -27,7 +27,7 @@ pub use exit::ExitClass;
 pub use handle::{EnsureError, Refusal, Workers, WorkersConfig};
 pub use lifecycle::State;
 pub use process::{Binary, BinaryError, Output, run_to_end};
-pub use reaper::reserve as reap_nothing_unknown;
+pub use reaper::{Claimed, end_claimed};
 pub use registry::WorkerStatus;
 pub use spec::{IDLE_STOP_SECONDS, Provision, WorkerSpec, worker_env};
 

@@ -26,6 +26,10 @@ pub struct Crash {
     pub each: usize,
     /// The person sends a picture with it.
     pub media: bool,
+    /// More has come before it than one poll brings.
+    pub backlog: bool,
+    /// There was a turn before in the first program's session, which nobody looks for afterwards.
+    pub earlier: bool,
     /// The point is met when the gateway stops.
     pub at_stop: bool,
     /// Command line that leads to the point.
@@ -97,6 +101,12 @@ fn tail(log: &str) -> String {
 
 /// Sends the load; for calling programs returns when all have their end.
 async fn converse(scene: &mut Scene, crash: &Crash) -> Result<(), String> {
+    if crash.backlog {
+        for nth in 0..BACKLOG {
+            // Nobody asked the bot: it reads them and says nothing.
+            scene.telegram.push(Push::group(GROUP, FIRST_CHAT, &format!("small talk {nth}")));
+        }
+    }
     if crash.class != Class::Rpc {
         for nth in 0..crash.each {
             for person in 0..crash.sessions {
@@ -108,6 +118,10 @@ async fn converse(scene: &mut Scene, crash: &Crash) -> Result<(), String> {
             }
         }
         return Ok(());
+    }
+    if crash.earlier {
+        let nobodys = load::Book::default();
+        load::call(scene.gateway.port, &nobodys, "agent:main:s0", "mark-earlier-0000", PATIENCE).await?;
     }
     let mut calls = JoinSet::new();
     for session in 0..crash.sessions {
@@ -132,6 +146,10 @@ async fn converse(scene: &mut Scene, crash: &Crash) -> Result<(), String> {
     }
 }
 
+/// Updates: a poll brings a hundred.
+const BACKLOG: usize = 150;
+const GROUP: i64 = -100_700_001;
+
 fn picture(scene: &Scene, person: i64, nth: usize) {
     let mark = format!("mark-edit{person}-{nth:04}");
     let chat = FIRST_CHAT + person;
@@ -153,7 +171,7 @@ const PICTURE: &[u8] = &[
 async fn restarted(scene: &mut Scene) -> Result<(), String> {
     let limit = Duration::from_secs(20);
     let _died = harness::wait::within(limit, async || {
-        (scene.tend().await || scene.continued > 0 || panicked(scene)).then_some(())
+        (scene.tend().await || scene.continued > 0 || panicked(scene) || scene.reborn()).then_some(())
     })
     .await;
     scene.ready(PATIENCE).await

@@ -1,6 +1,7 @@
 //! The fault plan: what else can go wrong on a machine, one case each. Those that cannot be injected here are listed with the
 //! reason; those that have a test of their own elsewhere name it.
 
+mod clock;
 mod host;
 mod network;
 mod processes;
@@ -17,41 +18,39 @@ use std::time::Duration;
 /// Anything that heals does so in this time, also on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Covered by tests of the other target, by their names there.
+/// Covered by tests of the other target (`it`) and of the crates, by their names there.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("F1", "the ch.* points above, and the kills"),
     ("F2", "the ag.* points above, and the kills"),
-    ("F4", "worker-agent: tests/tools (whole trees end), and the kills of tools"),
-    ("F6", "it: config, quarantine of a worker that exits 78"),
-    ("F7", "it: supervision (poison messages)"),
-    ("F10", "it: supervision (hung workers are dumped and ended)"),
+    (
+        "F4",
+        "it: supervision::a_killed_agent_takes_its_tools_with_it_daemons_included, and the kills of tools",
+    ),
+    ("F6", "supervisor: worker::tests (exit 78 ends in quarantine at once); it: reload"),
+    ("F7", "it: poison"),
     (
         "F11",
         "supervisor: worker::lifecycle (Stuck starts no replacement); a process in D state cannot be made",
     ),
     ("F12", "it: faults::a_full_disk_refuses_new_messages_by_name_and_recovers_by_itself"),
-    ("F19", "it: hostile workers; proto: wire fuzz"),
+    ("F19", "supervisor: worker::tests (hostile workers)"),
     ("F20", "proto: wire::state (credit stops the producer)"),
     ("F23", "supervisor: front::ws (a handler that panics ends its request)"),
-    (
-        "F24",
-        "no clock of the host may be changed here; supervisor: journal and heartbeat take the time as a parameter",
-    ),
     ("F25", "F9 is the same for the process: its timers are late"),
-    ("F27", "it: isolation (out of memory of a tool)"),
-    ("F29", "it: upgrade (preflight refuses what cannot run)"),
+    ("F27", "it: escape::bombs, confine::too_much_memory_and_too_many_processes_are_explained"),
+    ("F29", "it: upgrade::broken::what_is_no_gateway_is_never_started"),
     ("F30", "it: instances::a_taken_port_is_refused_by_name"),
     ("F31", "it: instances::of_twenty_started_at_once_one_remains"),
-    ("F33", "it: telegram (same token twice)"),
-    ("F34", "it: config"),
-    ("F35", "it: config"),
-    ("F36", "it: upgrade"),
-    ("F37", "it: upgrade"),
-    ("F38", "it: upgrade"),
+    ("F33", "it: telegram::a_bot_is_used_by_one_gateway_and_the_other_names_it"),
+    ("F34", "it: config, reload, bad_configs"),
+    ("F35", "it: reload::a_configuration_that_kills_its_agent_is_never_given_to_it_or_taken_back"),
+    ("F36", "it: keep_sockets, upgrade::under_load; the program openclaw-upgrades"),
+    ("F37", "it: upgrade::broken"),
+    ("F38", "it: upgrade::broken::a_signal_between_two_images_reaches_the_next_one"),
     ("F39", "no executables of an earlier release yet"),
     ("F43", "the point sv.migrate.mid above"),
-    ("F44", "it: isolation"),
-    ("F45", "it: isolation probes"),
+    ("F44", "it: confine::a_host_without_landlock_is_refused_with_the_remedy"),
+    ("F45", "it: escape"),
     ("F46", "the oracle's I9 after every case"),
     ("F48", "openclaw-bench churn"),
 ];
@@ -68,6 +67,7 @@ pub fn cases(tier: Tier, seed: u64) -> Vec<Case> {
     cases.extend(network::cases());
     cases.extend(storage::cases());
     cases.extend(host::cases());
+    cases.extend(clock::cases());
     cases.extend(ELSEWHERE.iter().map(|(name, place)| {
         let outcome = Outcome::skipped(format!("covered by {place}"));
         Case::new(*name, move || async move { outcome })

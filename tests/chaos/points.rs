@@ -24,6 +24,10 @@ enum Way {
     Config,
     /// Reached by a restart in place.
     Upgrade,
+    /// Reached when a conversation is cut down to its newest lines.
+    Compact,
+    /// Reached when more waits at the network than one poll brings.
+    Backlog,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,9 +39,11 @@ enum How {
 }
 
 use How::{Hit, Torn};
-use Way::{Any, Config, Media, Network, Start, Stop, Upgrade};
+use Way::{Any, Backlog, Compact, Config, Media, Network, Start, Stop, Upgrade};
 
 const POINTS: &[(&str, Way, How)] = &[
+    ("ch.login.mid", Start, Hit),
+    ("ch.backfill.mid", Backlog, Hit),
     ("ch.recv.before_inbound", Network, Hit),
     ("ch.recv.after_inbound", Network, Hit),
     ("ch.ack.before", Network, Hit),
@@ -69,6 +75,9 @@ const POINTS: &[(&str, Way, How)] = &[
     ("ag.c7.after", Any, Hit),
     ("ag.final.sent", Any, Hit),
     ("ag.store.mid", Any, Hit),
+    ("ag.compact.mid", Compact, Hit),
+    ("ag.compact.before_rename", Compact, Hit),
+    ("ag.compact.after", Compact, Hit),
     ("sv.in.before_c1", Network, Hit),
     ("sv.c1.mid", Any, Hit),
     ("sv.c1.after", Network, Hit),
@@ -105,14 +114,16 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "a request is written by the HTTP client in one piece; the network double cuts connections instead (F40)",
     ),
     ("ch.wire.after_write", "same: F40 `cut after` and `hang after` are the outcome"),
-    ("ch.creds.mid_write", "no channel with credentials of its own yet"),
-    ("ch.login.mid", "no channel with a login of its own yet"),
-    ("ch.backfill.mid", "no channel that fetches what it missed yet"),
+    (
+        "ch.creds.mid_write",
+        "no channel keeps credentials of its own: a bot's token stands in the configuration",
+    ),
     ("sv.cfg.rollback", "it: reload (a change that is taken back stays so over a kill)"),
-    ("ch.pause.before_paused", "it: upgrade"),
-    ("ag.pause.before_paused", "it: upgrade"),
-    ("ag.compact.mid", "a compaction writes a new file beside the old one; worker-agent: session tests"),
-    ("ag.compact.before_rename", "same"),
+    (
+        "ch.pause.before_paused",
+        "the link itself answers Pause, no step of a worker's lies before it; it: upgrade",
+    ),
+    ("ag.pause.before_paused", "same"),
     (
         "sv.dedupe.after_effect",
         "the key is stored in the transaction of its effect (C1): there is no moment between",
@@ -123,6 +134,12 @@ const ELSEWHERE: &[(&str, &str)] = &[
 
 /// Bytes of a torn record that reach the disk: none, a few, most, all but the newline's commit.
 const TORN: [usize; 5] = [0, 1, 30, 200, 1_000_000];
+
+/// A turn with a tool call has 7 entries: these cut in the earlier one and leave the one or two that are looked for.
+const COMPACT_TO_10: [&str; 5] =
+    ["gateway", "call", "sessions.compact", "--params", r#"{"key":"agent:main:s0","maxLines":10}"#];
+const COMPACT_TO_17: [&str; 5] =
+    ["gateway", "call", "sessions.compact", "--params", r#"{"key":"agent:main:s0","maxLines":17}"#];
 
 /// What may happen at a point, in one tier.
 fn actions(how: How, tier: Tier) -> Vec<String> {
@@ -138,7 +155,8 @@ fn classes(way: Way) -> &'static [Class] {
     match way {
         Any | Stop => &[Class::Edit, Class::Rpc, Class::File],
         Network => &[Class::Edit, Class::File],
-        Media | Start | Config | Upgrade => &[Class::Edit],
+        Media | Backlog | Start | Config | Upgrade => &[Class::Edit],
+        Compact => &[Class::Rpc],
     }
 }
 
@@ -200,9 +218,13 @@ fn case(point: &str, way: Way, action: &str, class: Class, sessions: usize, seed
         sessions,
         each: if sessions > 1 { 2 } else { 1 },
         media: way == Media,
+        backlog: way == Backlog,
+        earlier: way == Compact,
         at_stop: way == Stop,
         command: match way {
             Config => &["config", "set", "agents.defaults.timeoutSeconds", "500"],
+            Compact if sessions > 1 => &COMPACT_TO_17,
+            Compact => &COMPACT_TO_10,
             Upgrade => {
                 &["gateway", "call", "gateway.restart", "--params", r#"{"delayMs":0,"reason":"matrix"}"#]
             }

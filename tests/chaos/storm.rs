@@ -15,7 +15,7 @@ use harness::matrix::scene::{Plan, Scene};
 use harness::{oracle, wait};
 use load::Crowd;
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use victims::{Kind, Victim};
@@ -28,6 +28,9 @@ const SETTLE: Duration = Duration::from_secs(180);
 const RECOVERY_LIMIT: Duration = Duration::from_secs(4);
 /// Longest time between a recovery and the next kill.
 const GAP_MS: u64 = 120;
+/// Strikes (a third of a second each) between two failures of the model. A run gives up after four in a row, and says so: that
+/// is right, and no answer.
+const CALM_MIN: u32 = 20;
 /// Agents besides `main`.
 const MORE_AGENTS: [&str; 2] = ["second", "third"];
 
@@ -64,6 +67,8 @@ struct Run {
     kills: BTreeMap<&'static str, u64>,
     recovery: BTreeMap<String, Vec<u64>>,
     watch: Option<Caller>,
+    /// Strikes since a call of the model failed.
+    calm: u32,
 }
 
 async fn run(storm: Storm) -> Outcome {
@@ -78,10 +83,27 @@ async fn run(storm: Storm) -> Outcome {
     }
     let crowd = Crowd::new(&scene);
     let chance = Chance::of(storm.seed, "storm");
-    let mut run =
-        Run { storm, scene, crowd, chance, kills: BTreeMap::new(), recovery: BTreeMap::new(), watch: None };
+    let mut run = Run {
+        storm,
+        scene,
+        crowd,
+        chance,
+        kills: BTreeMap::new(),
+        recovery: BTreeMap::new(),
+        watch: None,
+        calm: 0,
+    };
     let result = run.rage().await;
     run.end(result).await
+}
+
+/// A worker as `workers.list` shows it.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// 0 while it is not ready, and when nobody answers.
+    epoch: u64,
+    /// It died so often that its next start waits.
+    waits: bool,
 }
 
 impl Run {
@@ -140,6 +162,7 @@ impl Run {
     }
 
     async fn strike(&mut self) -> Result<(), String> {
+        self.calm += 1;
         if self.storm.faults && self.chance.between(0, 4) == 0 {
             self.disturb();
         }
@@ -166,7 +189,7 @@ impl Run {
     }
 
     async fn kill(&mut self, victim: Victim) -> Result<(), String> {
-        let before = if victim.kind == Kind::Supervisor { 0 } else { self.epoch_of(victim.kind).await };
+        let before = if victim.kind == Kind::Supervisor { 0 } else { self.look_at(victim.kind).await.epoch };
         let at = Instant::now();
         victim.signal(Signal::SIGKILL);
         *self.kills.entry(victim.kind.name()).or_default() += 1;
@@ -177,14 +200,21 @@ impl Run {
                 let gone = wait::within(SETTLE, async || self.scene.tend().await.then_some(())).await;
                 gone.ok_or("a supervisor outlives SIGKILL")?;
                 self.scene.ready(SETTLE).await?;
-                self.recovered(victim.kind, at);
+                self.recovered(victim.kind.name(), at);
             }
             kind => {
-                let back =
-                    wait::within(RECOVERY_LIMIT, async || (self.epoch_of(kind).await > before).then_some(()))
-                        .await;
+                let mut slowed = false;
+                let back = wait::within(RECOVERY_LIMIT, async || {
+                    let seen = self.look_at(kind).await;
+                    slowed |= seen.waits;
+                    (seen.epoch > before).then_some(())
+                })
+                .await;
                 if back.is_some() {
-                    self.recovered(kind, at);
+                    // More than 20 kills a minute from outside slow the restarts down: that wait is meant.
+                    let name = kind.name();
+                    let name = if slowed { format!("{name}, slowed down") } else { name.to_owned() };
+                    self.recovered(&name, at);
                 }
             }
         }
@@ -192,24 +222,24 @@ impl Run {
         Ok(())
     }
 
-    fn recovered(&mut self, kind: Kind, at: Instant) {
+    fn recovered(&mut self, name: &str, at: Instant) {
         let ms = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.recovery.entry(kind.name().to_owned()).or_default().push(ms);
+        self.recovery.entry(name.to_owned()).or_default().push(ms);
     }
 
-    /// Highest epoch of a ready worker of this kind; 0 when none is ready or nobody answers.
-    async fn epoch_of(&mut self, kind: Kind) -> u64 {
+    async fn look_at(&mut self, kind: Kind) -> Seen {
         if self.watch.is_none() {
             self.watch = Caller::connect(self.scene.gateway.port).await.ok();
         }
-        let Some(watch) = &mut self.watch else { return 0 };
+        let Some(watch) = &mut self.watch else { return Seen::default() };
         let Ok(Ok(listed)) = watch.call("workers.list", json!({})).await else {
             self.watch = None;
-            return 0;
+            return Seen::default();
         };
         let rows = listed["workers"].as_array().cloned().unwrap_or_default();
-        let row = rows.iter().find(|row| row["id"] == kind.worker());
-        row.filter(|row| row["state"] == "ready").and_then(|row: &Value| row["epoch"].as_u64()).unwrap_or(0)
+        let Some(row) = rows.iter().find(|row| row["id"] == kind.worker()) else { return Seen::default() };
+        let epoch = Some(row).filter(|row| row["state"] == "ready").and_then(|row| row["epoch"].as_u64());
+        Seen { epoch: epoch.unwrap_or(0), waits: row["state"] == "backoff" }
     }
 
     /// Stops a process for up to three seconds: less than it takes to be called hung.
@@ -227,7 +257,14 @@ impl Run {
         let times = self.chance.between(1, 4) as u32;
         use harness::model_server::Fault as Model;
         use harness::telegram_server::Fault as Network;
-        match self.chance.between(0, 10) {
+        let what = self.chance.between(0, 10);
+        if what >= 7 {
+            if self.calm < CALM_MIN {
+                return;
+            }
+            self.calm = 0;
+        }
+        match what {
             0 => telegram.fault("*", times, Network::RateLimit(1)),
             1 => telegram.fault("*", times, Network::Refuse(500, "Internal Server Error".into())),
             2 => telegram.fault("*", times, Network::CutBefore),

@@ -1,6 +1,7 @@
 //! What an agent does with a message: models that fail, tools, commands, overrides, several clients and agents.
 
 mod commands;
+mod gateway_tool;
 mod models;
 mod prompt;
 mod queue;

@@ -2,6 +2,7 @@
 //! (protocol 4: the schema of `@openclaw/gateway-protocol`; protocol 3: `clients/data/protocol3-types.txt`).
 
 use harness::gateway::{TOKEN, TestGateway};
+use harness::model_server::{ModelServer, Reply, Script};
 use harness::npm_clients;
 use harness::ws_client::WsClient;
 use serde_json::{Value, json};
@@ -51,4 +52,18 @@ async fn the_openai_sdk_works() {
     // The run whose client left sleeps for five minutes unless it was aborted; the lane is free only then.
     let answer = client.chat("agent:main:openai-user:leaver", "are you free").await;
     assert_eq!(answer["state"], "final", "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_reference_client_does_not_notice_that_the_gateway_is_replaced_three_times() {
+    let words: String = (1..=150).map(|n| format!("word{n} ")).collect();
+    let reply = Reply { text: words.trim().to_owned(), chunk_chars: 3, delay_ms: 30, ..Reply::default() };
+    let model = ModelServer::start(Script { otherwise: reply, ..Script::default() }).await;
+    let gateway = TestGateway::builder().config(crate::recovery::model_config(&model)).start().await;
+    let log = gateway.home.path().join("gateway-0.log").to_string_lossy().into_owned();
+    let args = [&*ws_url(&gateway), TOKEN, &gateway.pid().to_string(), &log];
+    let Some(results) = results("replaced_gateway.mjs", &args).await else { return };
+    assert_eq!(results["text"], words.trim(), "{results}");
+    assert_eq!(model.book().len(), 2, "each of the two runs asks once");
+    println!("{results}");
 }

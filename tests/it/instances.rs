@@ -96,3 +96,12 @@ async fn a_shared_workspace_is_refused_by_name() {
         other.log()
     );
 }
+
+/// The end of a terminal ends `up` in order (watched by hand); a service has none, and its signal is no reason to die.
+#[tokio::test]
+async fn a_hangup_without_a_terminal_changes_nothing() {
+    let gateway = TestGateway::start().await;
+    gateway.signal(nix::sys::signal::Signal::SIGHUP);
+    wait::until("heard", async || gateway.log().contains("SIGHUP").then_some(())).await;
+    WsClient::cli(gateway.port, 4).await.chat("main", "hello").await;
+}

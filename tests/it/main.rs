@@ -1,6 +1,7 @@
 //! What the gateway does, through its real processes and sockets. One file per subject.
 
 mod acceptance;
+mod advice;
 mod agent;
 mod agent_worker;
 mod bad_configs;
@@ -14,6 +15,7 @@ mod faults;
 mod instances;
 mod keep_sockets;
 mod logs;
+mod notice;
 mod outbox;
 mod page;
 mod poison;

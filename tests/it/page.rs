@@ -70,6 +70,22 @@ async fn the_own_page_is_whole_and_allows_nothing_that_it_does_not_need() {
     }
 }
 
+/// A part of the page without a row of its own is put beside the others, and squeezes all of them into one corner.
+#[tokio::test]
+async fn every_part_of_the_page_has_a_row_of_its_own() {
+    let gateway = TestGateway::start().await;
+    let (html, css) = (get(&gateway, "/").await.text(), get(&gateway, "/assets/app.css").await.text());
+    let parts: usize =
+        ["\n<header", "\n<section", "\n<main", "\n<form"].iter().map(|tag| html.matches(tag).count()).sum();
+    let tracks =
+        css.split("grid-template-rows: ").nth(1).and_then(|rest| rest.split(';').next()).expect("rows");
+    let tracks = tracks.replace("minmax(0, 1fr)", "1fr").split_whitespace().count();
+    let rows = css.split("grid-row: ").skip(1).filter_map(|rest| rest.split(';').next()?.parse().ok());
+    let mut rows: Vec<usize> = rows.collect();
+    rows.sort_unstable();
+    assert_eq!((tracks, rows), (parts, (1..=parts).collect()), "rows of body, of its parts, and the parts");
+}
+
 #[tokio::test]
 async fn routes_lead_to_the_page_and_only_reading_is_allowed() {
     let gateway = TestGateway::start().await;

@@ -108,6 +108,8 @@ async fn a_running_gateway_goes_on_with_a_new_release_and_its_session_learns_it(
         (fs::read_link(format!("/proc/{pid}/exe")).ok()? == beside).then_some(())
     })
     .await;
+    // The first one was not read while the update took its time, and may have been given up.
+    let mut client = WsClient::cli(gateway.port, 4).await;
     client.chat("main", "how did it go?").await;
     let prompt = model.book()[1].body.to_string();
     assert!(prompt.contains("Gateway restart update ok") && prompt.contains("the new one"), "{prompt}");
@@ -195,4 +197,41 @@ async fn a_release_that_fails_before_it_is_ready_is_given_up_and_who_asked_learn
     client.chat("main", "how did it go?").await;
     let prompt = model.book()[0].body.to_string();
     assert!(prompt.contains("Gateway restart update error") && prompt.contains("on purpose"), "{prompt}");
+}
+
+/// A command that takes its time holds nothing up: orphans are reaped, a restart would cut it off and is refused, and a
+/// stop ends it.
+#[tokio::test]
+async fn a_command_under_way_is_neither_in_the_way_nor_left_behind() {
+    let notes = tempfile::tempdir().expect("a directory");
+    let script = "(sh -c 'echo $$ > \"$0/orphan\"; exec sleep 0.1' \"$0\" &); echo $$ > \"$0/command\"; exec sleep 300";
+    let command = json!({"update": {"command": ["/bin/sh", "-c", script, notes.path()]}});
+    let mut gateway = TestGateway::builder().config(command).start().await;
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    client.send("update.run", json!({})).await;
+    let pid_of = async |name: &'static str| {
+        let noted = notes.path().join(name);
+        wait::until(name, async || fs::read_to_string(&noted).ok()?.trim().parse::<u32>().ok()).await
+    };
+    let (orphan, command) = (pid_of("orphan").await, pid_of("command").await);
+    let gone = |pid: u32| move || !Path::new("/proc").join(pid.to_string()).exists();
+    let reaped = gone(orphan);
+    wait::until("the orphan is reaped", async || reaped().then_some(())).await;
+    let mut other = WsClient::cli(gateway.port, 4).await;
+    let again = other.call("update.run", json!({})).await.expect_err("one at a time");
+    assert!(
+        again["message"].as_str().is_some_and(|text| text.contains("another update is under way")),
+        "{again}"
+    );
+    gateway.signal(nix::sys::signal::Signal::SIGUSR1);
+    let last = wait::until("the restart is refused", async || {
+        let info = other.call("system.info", json!({})).await.ok()?;
+        (info["lastRestart"]["ok"] == false).then(|| info["lastRestart"].clone())
+    })
+    .await;
+    assert!(last["why"].as_str().is_some_and(|why| why.contains("an update is under way")), "{last}");
+    assert!(!gone(command)(), "it goes on");
+    assert_eq!(gateway.terminate().code(), Some(0));
+    let ended = gone(command);
+    wait::until("the command ends with the gateway", async || ended().then_some(())).await;
 }

@@ -2,6 +2,7 @@
 //! is done twice.
 
 mod broken;
+mod signals;
 mod under_load;
 
 use harness::gateway::TestGateway;

@@ -5,7 +5,8 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use proto::wire::agent::{AgentToSup, SessionChanged, SessionRow};
+use proto::wire::agent::{AgentToSup, AskGateway, SessionChanged, SessionRow};
+use serde_json::Value;
 
 use crate::session::reset;
 use crate::session::sessions::{SessionError, Sessions};
@@ -26,6 +27,8 @@ pub trait Upstream: Send + Sync {
     fn send_lossy(&self, message: AgentToSup);
     /// Something moved forward.
     fn progressed(&self);
+    /// Asks the supervisor for something on behalf of a run; the error is a text for the model.
+    fn ask(&self, call: AskGateway, deadline_ms: u64) -> BoxFuture<'_, Result<Value, String>>;
 }
 
 /// One configuration with what it selects.

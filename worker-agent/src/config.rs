@@ -42,6 +42,10 @@ pub struct Findings {
 /// `--check-config`: the whole configuration as JSON on standard input, the findings as JSON on standard output.
 /// Exit 0 either way; 1 when the input cannot be read.
 pub fn check_main() -> ExitCode {
+    // The configuration may hold secrets: nobody may look.
+    if proto::runtime::sys::not_dumpable().is_err() {
+        return ExitCode::FAILURE;
+    }
     let mut text = Vec::new();
     let read = std::io::stdin().lock().take(INPUT_BYTES_MAX).read_to_end(&mut text);
     let config: Value = match read

@@ -19,6 +19,7 @@ const SAFETY: &str = include_str!("prompt/texts/safety.md");
 const CLI: &str = include_str!("prompt/texts/cli.md");
 const SKILLS: &str = include_str!("prompt/texts/skills.md");
 const MEMORY: &str = include_str!("prompt/texts/memory.md");
+const UPDATE: &str = include_str!("prompt/texts/update.md");
 const FILES: &str = include_str!("prompt/texts/files.md");
 const TAGS: &str = include_str!("prompt/texts/tags.md");
 const MESSAGING: &str = include_str!("prompt/texts/messaging.md");
@@ -116,6 +117,7 @@ pub fn build(input: &PromptInput) -> Prompt {
         (!input.skills.is_empty())
             .then(|| format!("## Skills (mandatory)\n{}\n{}", SKILLS.trim(), input.skills)),
         (full && has("memory_search")).then(|| format!("## Memory Recall\n{}", MEMORY.trim())),
+        (full && has("gateway")).then(|| format!("## OpenClaw Self-Update\n{}", UPDATE.trim())),
         aliases(&input.aliases).filter(|_| full),
         (input.time_zone.is_some() && has("session_status"))
             .then(|| "If you need the current date or time, call `session_status`.".to_owned()),

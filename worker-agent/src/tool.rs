@@ -20,6 +20,7 @@ mod edit;
 pub mod environ;
 mod exec;
 mod find;
+mod gateway;
 mod grep;
 pub mod launcher;
 mod ls;
@@ -183,6 +184,12 @@ pub trait StatusSource: Send + Sync {
     ) -> BoxFuture<'a, Result<String, String>>;
 }
 
+/// How the tool `gateway` reaches the supervisor; implemented by the owner of the turn, which names the run.
+pub trait GatewaySource: Send + Sync {
+    /// Has a method answered. The error is a text for the model.
+    fn ask<'a>(&'a self, method: &'a str, params: Value) -> BoxFuture<'a, Result<Value, String>>;
+}
+
 /// Everything a call may touch. Made once per run by the owner of the turn.
 #[derive(Clone)]
 pub struct ToolEnv {
@@ -192,6 +199,7 @@ pub struct ToolEnv {
     pub home: Option<PathBuf>,
     pub session_key: String,
     pub status: Arc<dyn StatusSource>,
+    pub gateway: Arc<dyn GatewaySource>,
     /// `tools.*` as meant, global and agent sections merged.
     pub settings: Arc<ToolSettings>,
     /// The whole environment of a tool's process, already scrubbed (no gateway or provider secrets).
@@ -239,6 +247,7 @@ pub fn all() -> Vec<Arc<dyn Tool>> {
         Arc::new(ls::Ls),
         Arc::new(exec::Exec),
         Arc::new(process::Process),
+        Arc::new(gateway::Gateway),
         Arc::new(session_status::SessionStatus),
     ]
 }

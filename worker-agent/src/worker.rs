@@ -18,9 +18,12 @@ use proto::runtime::failpoint;
 use proto::runtime::link::{LinkEvent, LinkHandle};
 use proto::runtime::shutdown::Hooks;
 use proto::runtime::worker_start::{self, Greeted, StartError, Started};
-use proto::wire::agent::{AgentToSup, FinalAck, RpcCall, RpcResult, RunFinal, RunSpec, Steered, SupToAgent};
+use proto::wire::agent::{
+    AgentToSup, AskGateway, FinalAck, RpcCall, RpcResult, RunFinal, RunSpec, Steered, SupToAgent,
+};
 use proto::wire::handshake::{Isolation, SecretMap, WorkerConfig, WorkerKind};
 use proto::wire::{Id, Wire, WireError};
+use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -185,6 +188,20 @@ impl Upstream for LinkUp {
     fn progressed(&self) {
         self.0.progressed();
     }
+
+    fn ask(&self, call: AskGateway, deadline_ms: u64) -> BoxFuture<'_, Result<Value, String>> {
+        Box::pin(async move {
+            let asked = self.0.request(&AgentToSup::AskGateway(call), deadline_ms).await;
+            let (code, payload) = asked.map_err(|error| format!("the gateway did not answer: {error}"))?;
+            match SupToAgent::decode(code, &payload) {
+                Ok(SupToAgent::Asked(RpcResult { error: Some(error), .. })) => Err(error.message),
+                Ok(SupToAgent::Asked(RpcResult { ok_json: Some(text), .. })) => {
+                    serde_json::from_str(&text).map_err(|error| format!("unreadable answer: {error}"))
+                }
+                _ => Err("the gateway's answer was not understood".to_owned()),
+            }
+        })
+    }
 }
 
 /// A run that was started here and is not yet acknowledged.
@@ -295,6 +312,8 @@ impl Worker {
                 self.draining = true;
                 return self.after_run();
             }
+            // Answers reach who asked, not here.
+            SupToAgent::Asked(_) => {}
             SupToAgent::Shutdown(_) => return Flow::Stop,
         }
         Flow::Go

@@ -26,6 +26,10 @@ pub fn schema(only: Option<&str>) -> ExitCode {
 /// Reads a resolved configuration from standard input and prints `{"issues":[{"path","message"}]}`; exit 78 when
 /// there is one. Keys that nobody here knows are not its business: the gateway has the list of all.
 pub fn config(only: Option<&str>) -> ExitCode {
+    // The configuration may hold secrets: nobody may look.
+    if proto::runtime::sys::not_dumpable().is_err() {
+        return ExitCode::FAILURE;
+    }
     let mut text = String::new();
     if let Err(error) = std::io::stdin().take(CONFIG_BYTES_MAX).read_to_string(&mut text) {
         eprintln!("cannot read the configuration from standard input: {error}");

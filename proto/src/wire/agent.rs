@@ -417,6 +417,17 @@ pub struct MessageAppended {
     pub reason: String,
 }
 
+/// The agent's tool `gateway` asks the supervisor; answered by [`SupToAgent::Asked`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AskGateway {
+    /// The run whose model called the tool. The supervisor looks up by itself on whose behalf it runs.
+    pub run_id: Id,
+    /// `gateway.restart`, `config.get`, `config.schema`, `config.patch`, `config.apply`, `update.run`.
+    pub method: String,
+    /// JSON object.
+    pub params_json: String,
+}
+
 wire_enum! {
     /// Supervisor → agent worker.
     pub enum SupToAgent {
@@ -430,6 +441,8 @@ wire_enum! {
         /// Request; answered by `RpcResult`.
         0x0320 Durable Rpc(RpcCall),
         0x0330 Durable ConfigDelta(ConfigDelta),
+        /// Answer to `AskGateway`.
+        0x0340 Durable Asked(RpcResult),
     }
 }
 
@@ -446,5 +459,7 @@ wire_enum! {
         0x0417 Durable MessageAppended(MessageAppended),
         0x0419 Durable Steered(Steered),
         0x0430 Durable RpcResult(RpcResult),
+        /// Request; answered by `Asked`.
+        0x0440 Durable AskGateway(AskGateway),
     }
 }

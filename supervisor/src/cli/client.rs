@@ -1,6 +1,7 @@
 //! The command line's end of the control socket: plain blocking IO, so that a command starts and ends in milliseconds.
 
 use crate::paths::Paths;
+use crate::service::account;
 use bytes::BytesMut;
 use proto::wire::admin::{CtlCall, CtlHello, CtlReply, CtlRequest, CtlResponse};
 use proto::wire::control::LinkControl;
@@ -9,6 +10,7 @@ use proto::wire::{Wire, WireError};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The gateway answers local commands from memory.
@@ -20,6 +22,9 @@ const PROTOCOL: u8 = 4;
 pub enum ClientError {
     #[error("gateway is not running")]
     NotRunning,
+    /// Whether it runs cannot be known.
+    #[error("the gateway's socket cannot be reached: {0}")]
+    Denied(String),
     #[error("gateway does not let this user in: {0}")]
     Refused(String),
     #[error("gateway closed the connection")]
@@ -45,10 +50,13 @@ pub struct Client {
 
 impl Client {
     pub fn connect(paths: &Paths) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(paths.control_socket()).map_err(|_| ClientError::NotRunning)?;
-        let token = std::fs::read_to_string(paths.control_token_file()).map_err(|error| {
-            ClientError::Refused(format!("{}: {error}", paths.control_token_file().display()))
+        let (socket, token_file) = (paths.control_socket(), paths.control_token_file());
+        let stream = UnixStream::connect(&socket).map_err(|error| match error.kind() {
+            std::io::ErrorKind::PermissionDenied => ClientError::Denied(denied(&socket, &error)),
+            _ => ClientError::NotRunning,
         })?;
+        let token = std::fs::read_to_string(&token_file)
+            .map_err(|error| ClientError::Refused(denied(&token_file, &error)))?;
         let mut client = Self { stream, decoder: FrameDecoder::default(), next_corr: 0, pid: 0 };
         let hello = CtlHello {
             token: token.trim().to_owned(),
@@ -142,6 +150,12 @@ impl Client {
     pub fn call(&mut self, method: &str, params: &Value, timeout: Duration) -> Result<Value, ClientError> {
         self.call_following(method, params, timeout, |_| {})
     }
+}
+
+/// What the kernel said, and whose the place is.
+fn denied(path: &Path, error: &std::io::Error) -> String {
+    let told = format!("{}: {error}", path.display());
+    account::stranger_at(path).map_or_else(|| told.clone(), |whose| format!("{told}; {whose}"))
 }
 
 fn value_of(reply: CtlReply) -> Result<Value, ClientError> {

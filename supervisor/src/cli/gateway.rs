@@ -155,6 +155,11 @@ impl Args {
 }
 
 impl RunArgs {
+    /// Port as it was typed.
+    pub(super) fn port(&self) -> Option<&str> {
+        self.port.as_deref()
+    }
+
     /// Whether an invalid file is passed over.
     pub fn uses_last_good(&self) -> bool {
         self.use_last_good
@@ -218,6 +223,15 @@ fn one_of(value: Option<&str>, allowed: &[&str], message: &str) -> Result<(), Fa
     }
 }
 
+/// The gateway's own words do not say how the hash is given.
+fn base_hash_hint(method: &str, params: &Value) -> &'static str {
+    let needed = matches!(method, "config.apply" | "config.patch" | "config.set");
+    if !needed || params["baseHash"].as_str().is_some_and(|hash| !hash.trim().is_empty()) {
+        return "";
+    }
+    "\nHint: pass `baseHash`, the `hash` that `openclaw gateway call config.get` shows; or leave --params out and give the new text with --file or on standard input: then it is fetched."
+}
+
 impl CallArgs {
     fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
         let mut client = invocation.client()?;
@@ -229,7 +243,10 @@ impl CallArgs {
         });
         let result = match called {
             Ok(last) => first.filter(|_| !self.expect_final).unwrap_or(last),
-            Err(error) => return Err(Failure::new(format!("Gateway call failed: {error}"))),
+            Err(error) => {
+                let hint = base_hash_hint(&self.method, &params);
+                return Err(Failure::new(format!("Gateway call failed: {error}{hint}")));
+            }
         };
         if !self.json {
             output::line(&format!("Gateway call: {}", self.method))?;

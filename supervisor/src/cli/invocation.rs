@@ -31,8 +31,15 @@ impl Invocation {
 
     /// The refusal that every command prints when no gateway answers.
     pub fn unreachable(&self, error: &ClientError) -> Failure {
+        let hint = match error {
+            // It says itself what to do.
+            ClientError::Denied(_) => "",
+            _ => {
+                "\nHint: start it with `openclaw gateway`, or set one up with `openclaw up`; `openclaw doctor` checks this installation."
+            }
+        };
         Failure::new(format!(
-            "{error}\nGateway target: {}\nConfig: {}\nHint: start it with `openclaw gateway`, or set one up with `openclaw up`; `openclaw doctor` checks this installation.",
+            "{error}\nGateway target: {}\nConfig: {}{hint}",
             self.paths.control_socket().display(),
             self.paths.config_file.display(),
         ))

@@ -111,8 +111,9 @@ impl Args {
                 .to_string();
         }
         let subsystem = if subsystem.is_empty() { String::new() } else { format!("[{subsystem}] ") };
-        format!("{time} {level:<5} {subsystem}{message}")
+        format!("{time} {level:<5} {subsystem}{message}{}", fields(&entry))
     }
+
     fn time(&self, written: &str) -> String {
         match written.parse::<jiff::Timestamp>() {
             Ok(at) if self.local_time => {
@@ -120,5 +121,39 @@ impl Args {
             }
             _ => written.to_owned(),
         }
+    }
+}
+
+/// Keys of a line that are shown otherwise, or say how the line was made.
+const SHOWN_OTHERWISE: [&str; 8] = ["0", "1", "time", "level", "subsystem", "message", "pid", "_meta"];
+
+/// What the line says beside its message, as ` key=value`.
+fn fields(entry: &Value) -> String {
+    let rest = entry.as_object().into_iter().flatten();
+    let rest = rest.filter(|(key, _)| !SHOWN_OTHERWISE.contains(&key.as_str()));
+    rest.map(|(key, value)| match value.as_str() {
+        Some(text) if !text.is_empty() && !text.contains([' ', '"', '=']) => format!(" {key}={text}"),
+        _ => format!(" {key}={value}"),
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_stand_behind_the_message() {
+        let args = Args {
+            follow: true,
+            interval: 1,
+            limit: 1,
+            max_bytes: 1,
+            plain: false,
+            json: false,
+            local_time: false,
+        };
+        let line = r#"{"0":"{}","1":"refused","_meta":{},"level":"WARN","message":"refused","pid":7,"subsystem":"front","time":"t","ip":"::1","n":3,"why":"a b"}"#;
+        assert_eq!(args.shown(line), r#"t WARN  [front] refused ip=::1 n=3 why="a b""#);
     }
 }

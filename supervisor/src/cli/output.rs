@@ -64,6 +64,15 @@ pub fn megabytes(kilobytes: u64) -> String {
     format!("{megabytes:.1} MB")
 }
 
+/// Memory of a process in a row with `pssKb` and `rssKb`; `rss` says that pages which it shares are counted in full, since
+/// the share is told to root alone.
+pub fn memory(row: &Value) -> String {
+    let size = |key: &str| row[key].as_u64().filter(|kilobytes| *kilobytes > 0).map(megabytes);
+    size("pssKb")
+        .or_else(|| size("rssKb").map(|size| format!("{size} rss")))
+        .unwrap_or_else(|| "-".to_owned())
+}
+
 /// Text of a JSON field, empty when it is absent.
 pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()

@@ -49,7 +49,7 @@ impl Args {
     pub fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
         let picture = match self.ask(invocation) {
             Ok(picture) => picture,
-            Err(error) => return self.stopped(invocation, &error.to_string()),
+            Err(error) => return self.stopped(invocation, &error),
         };
         let degraded = picture.degraded();
         if self.json {
@@ -86,7 +86,8 @@ impl Args {
         Ok(picture)
     }
 
-    fn stopped(&self, invocation: &Invocation, why: &str) -> Result<u8, Failure> {
+    fn stopped(&self, invocation: &Invocation, error: &ClientError) -> Result<u8, Failure> {
+        let why = &error.to_string();
         let config = super::config::read_file(invocation)?;
         let issues: Vec<String> = config.findings.issues.iter().map(ToString::to_string).collect();
         if self.json {
@@ -103,7 +104,9 @@ impl Args {
             ];
             rows.extend(issues.iter().map(|issue| vec!["Config problem".to_owned(), issue.clone()]));
             output::line(&output::table(&[], rows))?;
-            output::line("Start it with `openclaw gateway`, or set one up with `openclaw up`.")?;
+            if matches!(error, ClientError::NotRunning) {
+                output::line("Start it with `openclaw gateway`, or set one up with `openclaw up`.")?;
+            }
         }
         Ok(if self.check { exit_code::DEGRADED } else { exit_code::OK })
     }
@@ -265,7 +268,7 @@ fn worker_rows(picture: &Picture) -> Vec<Vec<String>> {
         "supervisor".to_owned(),
         "ready".to_owned(),
         number(&picture.info, "/pid").to_string(),
-        memory(&picture.info),
+        output::memory(&picture.info),
         "-".to_owned(),
         output::age(now - number(&picture.info, "/uptimeMs"), now),
     ]];
@@ -275,7 +278,7 @@ fn worker_rows(picture: &Picture) -> Vec<Vec<String>> {
             text(worker, "/id").to_owned(),
             text(worker, "/state").to_owned(),
             if pid == 0 { "-".to_owned() } else { pid.to_string() },
-            memory(worker),
+            output::memory(worker),
             number(worker, "/restarts").to_string(),
             output::age(number(worker, "/sinceMs"), now),
         ]);
@@ -331,12 +334,4 @@ fn session_rows(status: &Value) -> Vec<Vec<String>> {
             ]
         })
         .collect()
-}
-
-/// Proportional share where the kernel tells it, resident size else.
-fn memory(value: &Value) -> String {
-    match value["pssKb"].as_u64().or(value["rssKb"].as_u64()) {
-        Some(kilobytes) if kilobytes > 0 => output::megabytes(kilobytes),
-        _ => "-".to_owned(),
-    }
 }

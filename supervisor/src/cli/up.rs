@@ -32,6 +32,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// `setup`
+    pub fn without_running(self) -> Self {
+        Self { no_run: true, ..self }
+    }
+
     pub fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
         if let Some(model) = self.model.as_deref().filter(|model| !is_reference(model)) {
             return Err(Failure::new(format!(
@@ -43,7 +48,7 @@ impl Args {
             return self.run.start(invocation, None);
         }
         match Client::connect(&invocation.paths) {
-            Ok(client) => return already_running(client, invocation),
+            Ok(client) => return already_running(client, invocation, self.run.port()),
             Err(ClientError::NotRunning) => {}
             Err(error) => return Err(error.into()),
         }
@@ -84,7 +89,8 @@ fn command_of(mut words: impl Iterator<Item = String>) -> String {
     kept
 }
 
-fn already_running(mut client: Client, invocation: &Invocation) -> Result<u8, Failure> {
+/// `port`: as it was asked for. It is for a start, and there is none.
+fn already_running(mut client: Client, invocation: &Invocation, port: Option<&str>) -> Result<u8, Failure> {
     let info = client.call("system.info", &json!({}), INFO_TIMEOUT)?;
     let file = super::config::read_file(invocation)?;
     let env = file.env.clone();
@@ -93,7 +99,20 @@ fn already_running(mut client: Client, invocation: &Invocation) -> Result<u8, Fa
         .and_then(|snapshot| token_of(&snapshot))
         .or_else(|| env.get("OPENCLAW_GATEWAY_TOKEN").map(str::to_owned));
     output::line(&running_text(&info, token.as_deref(), &command()))?;
-    Ok(exit_code::OK)
+    match port.and_then(|port| other_port(&info, port, &command())) {
+        Some(refusal) => Err(Failure::new(refusal)),
+        None => Ok(exit_code::OK),
+    }
+}
+
+/// Why the port that was asked for is not the gateway's; `None` when it is.
+fn other_port(info: &Value, asked: &str, command: &str) -> Option<String> {
+    let now = number(info, "/port").to_string();
+    (now != asked).then(|| {
+        format!(
+            "--port {asked} was not taken: the gateway listens on port {now}. Move it with `{command} config set gateway.port {asked}`, or end it first with `{command} stop`."
+        )
+    })
 }
 
 pub(super) fn token_of(snapshot: &ConfigSnapshot) -> Option<String> {
@@ -224,6 +243,17 @@ mod tests {
         assert!(text.contains("  ./openclaw --profile x agent --message \"run: uname -a\"\n"), "{text}");
         let text = welcome("{gateway:{mode:'local',auth:{mode:'password',password:'p'}}}", "loopback");
         assert!(text.contains("  http://127.0.0.1:18789/ (asks for the password)\n"), "{text}");
+    }
+
+    #[test]
+    fn a_port_that_the_running_gateway_has_not_is_not_passed_over() {
+        let info = json!({"port": 7});
+        assert_eq!(other_port(&info, "7", "openclaw"), None);
+        let told = other_port(&info, "9", "openclaw --dev").expect("told");
+        assert!(
+            told.contains("on port 7") && told.contains("`openclaw --dev config set gateway.port 9`"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -68,7 +68,6 @@ fn listing() -> Listing {
 }
 
 fn cells(worker: &Value, now: i64) -> Vec<String> {
-    let memory = worker["pssKb"].as_u64().map_or_else(|| "-".to_owned(), output::megabytes);
     let pid = worker["pid"].as_u64().map_or_else(|| "-".to_owned(), |pid| pid.to_string());
     let crash = match output::text(worker, "/lastCrash/ended") {
         "" => String::new(),
@@ -82,7 +81,7 @@ fn cells(worker: &Value, now: i64) -> Vec<String> {
         output::text(worker, "/id").to_owned(),
         output::text(worker, "/state").to_owned(),
         pid,
-        memory,
+        output::memory(worker),
         output::number(worker, "/restarts").to_string(),
         output::age(output::number(worker, "/sinceMs"), now),
         why.into_iter().find(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned()),

@@ -9,6 +9,7 @@ use super::key_path::{KeyPath, Part};
 use super::read::ConfigFile;
 use super::startup::auth::generate_token;
 use super::{AuthMode, ConfigSnapshot, ConfigSource};
+use crate::service::account::stranger_at;
 use serde::Serialize;
 use serde_json::json;
 use std::fmt;
@@ -140,7 +141,8 @@ fn examine_modes(disk: &ConfigDisk, found: &mut Vec<Finding>) {
     {
         let path = disk.paths.config_file.display();
         let message = format!("belongs to uid {}, not to {own}", meta.uid());
-        let remedy = format!("chown {own} {path}");
+        // In somebody else's directory it may well be right as it is: the gateway runs as that account.
+        let remedy = stranger_at(&disk.paths.state_dir).unwrap_or_else(|| format!("chown {own} {path}"));
         found.push(Finding::new("config.owner", Severity::Warning, path, message).remedy(remedy));
     }
 }

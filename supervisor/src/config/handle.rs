@@ -193,12 +193,6 @@ impl ConfigHandle {
         &self.inner.place.paths
     }
 
-    /// The environment before the file's own `env` section.
-    #[must_use]
-    pub fn base_env(&self) -> &Environment {
-        &self.inner.place.env
-    }
-
     #[must_use]
     pub fn store(&self) -> Store {
         Store::new(self.inner.place.paths.config_store_dir())

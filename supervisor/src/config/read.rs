@@ -11,6 +11,7 @@ use super::secret::SecretInput;
 use super::substitute::substitute;
 use super::syntax::{Kind, Node, parse};
 use super::{legacy, reach, validate};
+use crate::service::account::stranger_at;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -175,8 +176,10 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, Box<Issue>> {
     let failed = |error: &std::io::Error| {
         let mut issue = Issue::new("", format!("read failed: {error}"));
         if error.kind() == std::io::ErrorKind::PermissionDenied {
-            let uid = rustix::process::getuid().as_raw();
-            issue = issue.hint(format!("chown {uid} \"{}\"", path.display()));
+            issue = issue.hint(stranger_at(path.parent().unwrap_or(path)).unwrap_or_else(|| {
+                let uid = rustix::process::getuid().as_raw();
+                format!("chown {uid} \"{}\"", path.display())
+            }));
         }
         Err(Box::new(issue))
     };

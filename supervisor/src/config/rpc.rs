@@ -36,7 +36,7 @@ pub struct ConfigRpcError {
 }
 
 impl ConfigRpcError {
-    fn invalid(message: impl Into<String>) -> Self {
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self { code: "INVALID_REQUEST", message: message.into(), details: None, retry_after_ms: None }
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -110,6 +110,7 @@ fn replace(request: &WriteRequest<'_>, target: &Path) -> io::Result<bool> {
     let id = uuid::Uuid::new_v4();
     let temporary = suffixed(target, &format!(".{}.{id}.tmp", std::process::id()));
     put_new(&temporary, request.after)?;
+    keep_owner(&temporary, target);
     proto::runtime::failpoint::hit("sv.cfg.tmp_written");
     let done = rotate_backups(target).and_then(|()| fs::rename(&temporary, target));
     let renamed = match done {
@@ -147,6 +148,20 @@ pub fn put_new(path: &Path, text: &str) -> io::Result<()> {
     written
 }
 
+/// What root writes in another user's place stays that user's, whose gateway has to read it: the owner of the file that is
+/// replaced, or of its directory.
+fn keep_owner(new: &Path, target: &Path) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let like = fs::metadata(target).ok().or_else(|| fs::metadata(target.parent()?).ok());
+    if let Some(like) = like
+        && let Err(error) = std::os::unix::fs::chown(new, Some(like.uid()), Some(like.gid()))
+    {
+        tracing::warn!(file = %target.display(), %error, "the file's owner is not kept");
+    }
+}
+
 /// Replaces a private file that is not the configuration itself (last good, sentinel).
 ///
 /// # Errors
@@ -155,6 +170,7 @@ pub fn put_private(path: &Path, text: &str) -> io::Result<()> {
     create_dir(path)?;
     let temporary = suffixed(path, &format!(".{}.{}.tmp", std::process::id(), uuid::Uuid::new_v4()));
     put_new(&temporary, text)?;
+    keep_owner(&temporary, path);
     fs::rename(&temporary, path).inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })?;

@@ -6,11 +6,8 @@ use super::{ACCOUNT_COMMANDS_MAX, AccountTask, Delivery};
 use futures_util::future::join_all;
 use proto::wire::Id;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-
-/// An account's task waits for the journal, or for one question to the network (15 s).
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+use tokio::time::{Instant, timeout_at};
 
 /// One account. Fields are only ever added.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -39,7 +36,7 @@ pub struct CarriedRow {
 
 impl Delivery {
     /// Ends every account's task. An account that does not answer is left out: its leases are taken back.
-    pub async fn freeze(&self) -> Vec<CarriedAccount> {
+    pub async fn freeze(&self, until: Instant) -> Vec<CarriedAccount> {
         let tasks: Vec<_> =
             self.accounts.borrow().iter().map(|(name, task)| (name.clone(), task.clone())).collect();
         let asked = tasks.into_iter().map(async |(account, commands)| {
@@ -48,7 +45,7 @@ impl Delivery {
                 commands.send(AccountCommand::Freeze(reply)).await.ok()?;
                 answer.await.ok()
             };
-            let answer = tokio::time::timeout(ANSWER_WITHIN, answered).await.ok().flatten();
+            let answer = timeout_at(until, answered).await.ok().flatten();
             if answer.is_none() {
                 tracing::error!(account, "deliveries do not come to rest; what is in flight is settled anew");
             }

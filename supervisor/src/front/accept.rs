@@ -16,7 +16,7 @@ use super::render::Renderer;
 use super::slots::{Full, Slot};
 use super::ws::live;
 use crate::events::GatewayEvent;
-use crate::gateway::Handles;
+use crate::gateway::{Handles, stop};
 use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -124,6 +124,7 @@ impl Front {
             .worker_threads(THREADS)
             .thread_name("front")
             .max_blocking_threads(4)
+            .on_thread_start(stop::leave_signals_to_main)
             .enable_all()
             .build()?;
         let (rebinder, moves) = Rebinder::new(&listeners);
@@ -146,6 +147,7 @@ impl Front {
         let inside = gw.clone();
         let handle = runtime.handle().clone();
         let thread = std::thread::Builder::new().name("front".into()).spawn(move || {
+            stop::leave_signals_to_main();
             let rest = runtime.block_on(run(inside, begin));
             runtime.shutdown_timeout(STOP_GRACE);
             rest

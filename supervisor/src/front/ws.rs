@@ -22,6 +22,7 @@ use crate::front::fanout::Conn;
 use crate::gateway::Handles;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
+use greet::Greeted;
 use live::Live;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -29,6 +30,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+
+/// Reason of the close when a client would have to prove itself anew.
+pub const AUTH_CHANGED: &str = "gateway auth changed";
 
 type Socket = WebSocketStream<FrameIo<TcpStream>>;
 
@@ -73,17 +77,27 @@ pub async fn serve(gw: Handles, arrived: Arrived) {
     // Whole messages come out of the wrapper one by one, so nothing is lost in the library's buffer.
     let mut io = new.into_inner();
     io.set_payload_bytes_max(FRAME_BYTES_MAX);
-    let caller = Arc::new(greeted.caller);
-    let out = Arc::new(OutQueue::new(gw.front.fanout.budget()));
-    out.push_text(greeted.response);
-    if caller.protocol < 4 {
-        tell_health(&gw, &out);
-    }
-    let conn = gw.front.fanout.join(caller, out);
+    let conn = join(&gw, greeted);
     let here = Here::arrive(&gw, conn);
     let live = Live::new(gw, here, socket(io, FRAME_BYTES_MAX).await, slot);
     drop(greeting);
     live.run().await;
+}
+
+/// From here on the client is told events, and closed with the others.
+fn join(gw: &Handles, greeted: Greeted) -> Arc<Conn> {
+    let Greeted { caller, response, admission } = greeted;
+    let out = Arc::new(OutQueue::new(gw.front.fanout.budget()));
+    out.push_text(response);
+    if caller.protocol < 4 {
+        tell_health(gw, &out);
+    }
+    let conn = gw.front.fanout.join(Arc::new(caller), out);
+    // Between the decision and this moment the rules may have changed: whoever closed the others did not see this one.
+    if admission != gw.front.settings().admission_digest() {
+        conn.out.close(CloseWith::new(1008, AUTH_CHANGED));
+    }
+    conn
 }
 
 async fn refuse(mut socket: Socket, response: Option<String>, close: CloseWith) {
@@ -176,3 +190,6 @@ impl Drop for Here {
 fn is_oversize(error: &WsError) -> bool {
     matches!(error, WsError::Capacity(CapacityError::MessageTooLong { .. }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,7 +38,7 @@ pub async fn run(core: Core, locks: Rc<Locks>) {
                 "the lock file of the state directory was replaced: a second gateway could start; restart this one"
             );
         }
-        if count.is_multiple_of(TRIM_EVERY) {
+        if count.is_multiple_of(TRIM_EVERY) && !crate::clock::leapt() {
             trim(&core).await;
         }
         count = count.wrapping_add(1);

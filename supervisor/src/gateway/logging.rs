@@ -95,9 +95,10 @@ pub fn start(
     let (lines, inbox) = sync_channel(QUEUE_LINES_MAX);
     let (path, bytes_max) = (file.clone(), logging.max_file_bytes);
     let style = if journal.is_some() { Style::Journal } else { Style::Text(logging.console_style) };
-    std::thread::Builder::new()
-        .name("log".into())
-        .spawn(move || write_lines(&inbox, sink, &path, bytes_max, journal.as_ref()))?;
+    std::thread::Builder::new().name("log".into()).spawn(move || {
+        super::stop::leave_signals_to_main();
+        write_lines(&inbox, sink, &path, bytes_max, journal.as_ref());
+    })?;
     let fixed = level.map(proto::runtime::telemetry::level);
     let (file_level, console_level) = wanted(logging, fixed);
     let max = file_level.max(console_level);

@@ -1,31 +1,40 @@
 //! Hands what workers say to the part that it concerns. One task, in the order of arrival.
 
+use super::Handles;
 use super::channel_board::ChannelBoard;
 use crate::events::{ChatEventOut, ChatState, GatewayEvent};
 use crate::journal::Journal;
 use crate::link::FromWorker;
 use crate::router::dispatch::Intake;
+use crate::rpc::agent_ask;
 use crate::scheduler::core::Core;
 use crate::scheduler::shared::now_ms;
 use crate::worker::{State, WorkerEvent, WorkerEventKind};
-use proto::wire::agent::{AgentToSup, MessageAppended, SessionChanged};
+use proto::wire::WireError;
+use proto::wire::agent::{AgentToSup, AskGateway, MessageAppended, RpcResult, SessionChanged, SupToAgent};
 use proto::wire::channel::{ChannelPhase, ChannelToSup};
 use proto::wire::handshake::{WorkerId, WorkerKind};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 /// What the intakes get to store what they hold: the journal answers in milliseconds, and a stuck disk must not hold a
 /// restart up for long.
 const INTAKE_WITHIN: Duration = Duration::from_secs(2);
 
+/// Calls of agents' tools at once. Each may hold a blocking thread; a gateway has few agents that configure it.
+pub const ASKS_MAX: usize = 4;
+
 /// Everything that worker events go to.
 pub struct Pump {
     pub core: Core,
     pub intake: Intake,
     pub board: ChannelBoard,
+    pub gw: Handles,
+    /// Bounds the calls of agents' tools that are under way.
+    pub asks: Arc<Semaphore>,
 }
 
 impl Pump {
@@ -51,6 +60,7 @@ impl Pump {
                 self.core.on_agent_gone(agent, epoch, class.own_fault()).await;
             }
             (_, WorkerEventKind::Message { corr, message }) => match message {
+                FromWorker::Agent(AgentToSup::AskGateway(call)) => self.on_ask(worker, epoch, corr, call),
                 FromWorker::Agent(message) => self.on_agent(&worker, message).await,
                 FromWorker::Channel(message) => self.on_channel(&worker, epoch, corr, message).await,
             },
@@ -82,6 +92,24 @@ impl Pump {
             }
             _ => tracing::debug!(%worker, ?state, "worker state"),
         }
+    }
+
+    /// The agent's tool `gateway`: it may wait for a disk or for an update, so that it is a task of its own.
+    fn on_ask(&self, worker: WorkerId, epoch: u64, corr: u64, call: AskGateway) {
+        let (gw, place) = (self.gw.clone(), self.asks.clone().try_acquire_owned());
+        tokio::task::spawn_local(async move {
+            let result = match place {
+                Ok(_held) => agent_ask::answer(&gw, worker.agent_id().unwrap_or_default(), call).await,
+                Err(_full) => {
+                    let busy =
+                        WireError::unavailable("the gateway is busy with calls of this tool; try again");
+                    RpcResult { ok_json: None, error: Some(busy) }
+                }
+            };
+            if let Err(refusal) = gw.workers.try_reply(&worker, epoch, corr, SupToAgent::Asked(result)) {
+                tracing::warn!(%worker, %refusal, "the answer to a gateway tool was not taken");
+            }
+        });
     }
 
     async fn on_agent(&self, worker: &WorkerId, message: AgentToSup) {

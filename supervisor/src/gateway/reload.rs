@@ -13,6 +13,7 @@ mod announce;
 mod apply;
 mod canary;
 mod judge;
+mod notice;
 mod trial;
 
 use super::Handles;
@@ -30,6 +31,7 @@ use crate::lock::Held;
 use crate::scheduler::LaneGate;
 use crate::scheduler::shared::now_ms;
 use announce::Announced;
+use notice::Noticed;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -71,6 +73,7 @@ pub struct Reloader {
     seen: Option<String>,
     trial: Option<Trial>,
     announced: Announced,
+    noticed: Noticed,
 }
 
 /// Why a file does not run.
@@ -106,6 +109,7 @@ impl Reloader {
             seen: Some(parts.gw.config.known_on_disk().print()),
             trial: None,
             announced: Announced::default(),
+            noticed: Noticed::default(),
             parts,
         }
     }

@@ -144,6 +144,7 @@ impl Notify {
         let (end, ended) = sync_channel::<()>(0);
         let notify = self.clone();
         let started = std::thread::Builder::new().name("recovering".into()).spawn(move || {
+            super::stop::leave_signals_to_main();
             let line = format!("EXTEND_TIMEOUT_USEC={}\nWATCHDOG=1", EXTEND_BY.as_micros());
             let begin = Instant::now();
             while begin.elapsed() < EXTEND_MAX {

@@ -1,9 +1,11 @@
-//! What the last start left for this one: a note that a configuration write asked for the restart. It becomes a line of the
-//! next prompt of the session that asked, so that an agent which changed the configuration learns how it went.
+//! What the last start left for this one: a note that a configuration write, an update or the agent's tool asked for the
+//! restart. It becomes a line of the next prompt of the session that asked, so that the agent learns how it went.
 
 use super::Handles;
+use crate::config::ConfigHandle;
+use crate::config::write::put_private;
 use crate::router::session_key;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// A note is a few lines of JSON; a larger file is not ours.
@@ -34,6 +36,30 @@ pub async fn tell(handles: Handles) {
     }
 }
 
+/// Writes the note for the next start. False: it was not written, and nobody is told.
+pub async fn leave(config: &ConfigHandle, payload: &Value) -> bool {
+    let (path, document) =
+        (config.paths().restart_sentinel(), json!({"version": 1, "payload": payload}).to_string());
+    let written = tokio::task::spawn_blocking(move || put_private(&path, &document)).await;
+    let persisted = matches!(written, Ok(Ok(())));
+    if !persisted {
+        tracing::warn!(
+            "{} was not written: nobody is told how the restart went",
+            config.paths().restart_sentinel().display()
+        );
+    }
+    persisted
+}
+
+/// The restart does not happen: there is nothing to tell.
+pub async fn take_back(config: &ConfigHandle) {
+    let path = config.paths().restart_sentinel();
+    let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!(%error, "restart note not removed; the next start tells it");
+    }
+}
+
 /// `None`: there is none, or it cannot be read, which is nothing to stop for.
 fn read(path: &Path) -> Option<Value> {
     let meta = std::fs::symlink_metadata(path).ok()?;
@@ -61,7 +87,6 @@ fn text(payload: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_note_is_one_short_text() {

@@ -47,41 +47,20 @@ pub fn line(workers: &[WorkerStatus], runs: usize, config: &str) -> String {
 }
 
 fn named(worker: &WorkerStatus) -> String {
-    let state = serde_json::to_value(worker.state).ok();
-    format!("{} {}", worker.id.0, state.as_ref().and_then(|state| state.as_str()).unwrap_or("unknown"))
+    format!("{} {}", worker.id.0, worker.state_name())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::wire::handshake::{WorkerId, WorkerKind};
-
-    fn worker(name: &str, state: State) -> WorkerStatus {
-        WorkerStatus {
-            id: WorkerId::agent(name),
-            kind: WorkerKind::Agent,
-            pid: None,
-            epoch: 1,
-            state,
-            why: None,
-            since_ms: 0,
-            restarts: 0,
-            rss_kb: 0,
-            inflight: 0,
-            queue: 0,
-            lag_ms: 0,
-            last_crash: None,
-            outdated: false,
-            sandbox: None,
-        }
-    }
 
     #[test]
     fn what_is_not_ready_is_named() {
-        let mut workers = vec![worker("main", State::Ready), worker("idle", State::Idle)];
-        workers.push(worker("off", State::Disabled));
+        let mut workers =
+            vec![WorkerStatus::example("main", State::Ready), WorkerStatus::example("idle", State::Idle)];
+        workers.push(WorkerStatus::example("off", State::Disabled));
         assert_eq!(line(&workers, 1, "ok"), "2/2 workers ready; 1 run; config ok");
-        workers.extend(["a", "b", "c", "d"].map(|name| worker(name, State::Backoff)));
+        workers.extend(["a", "b", "c", "d"].map(|name| WorkerStatus::example(name, State::Backoff)));
         assert_eq!(
             line(&workers, 0, "INVALID since 10:22 – why"),
             "2/6 workers ready (agent:a backoff, agent:b backoff, agent:c backoff, 1 more); 0 runs; config INVALID since 10:22 – why"

@@ -10,8 +10,8 @@ use crate::front::shared::Phase;
 use crate::journal::Journal;
 use crate::upgrade;
 use crate::upgrade::give_way::Parts;
-use futures_util::FutureExt;
 use nix::sys::signal::{SigSet, Signal as Name};
+use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,17 +32,32 @@ pub struct Signals {
     int: Signal,
     usr1: Signal,
     usr2: Signal,
+    hup: Signal,
+    /// Standard input was a terminal at the start: its end (SIGHUP) ends the gateway.
+    at_terminal: bool,
 }
+
+/// Time for the event loop to hear of a signal that was caught before it was held.
+const CAUGHT_WITHIN: Duration = Duration::from_millis(5);
 
 /// Keeps restart signals waiting while nobody receives them: their default is to kill. Survives an exec.
 pub fn hold_restart_signals() {
-    if let Err(error) = restart_signals().thread_block() {
+    let restarts: SigSet = [Name::SIGUSR1, Name::SIGUSR2, Name::SIGHUP].into_iter().collect();
+    if let Err(error) = restarts.thread_block() {
         tracing::warn!(%error, "a SIGUSR1 during the start would end the gateway");
     }
 }
 
-fn restart_signals() -> SigSet {
-    [Name::SIGUSR1, Name::SIGUSR2].into_iter().collect()
+/// All signals that steer the gateway are taken by the main thread alone, so that it can leave them to the next image: the
+/// first act of every thread of this process that lives as long.
+pub fn leave_signals_to_main() {
+    if let Err(error) = steering().thread_block() {
+        tracing::warn!(%error, "a signal during a restart in place may be lost");
+    }
+}
+
+fn steering() -> SigSet {
+    [Name::SIGTERM, Name::SIGINT, Name::SIGUSR1, Name::SIGUSR2, Name::SIGHUP].into_iter().collect()
 }
 
 impl Signals {
@@ -53,14 +68,22 @@ impl Signals {
             int: signal(SignalKind::interrupt())?,
             usr1: signal(SignalKind::user_defined1())?,
             usr2: signal(SignalKind::user_defined2())?,
+            hup: signal(SignalKind::hangup())?,
+            at_terminal: std::io::stdin().is_terminal(),
         };
-        restart_signals().thread_unblock()?;
+        steering().thread_unblock()?;
         Ok(signals)
     }
 
-    /// A stop was asked for and nobody has seen it.
-    pub fn stop_asked(&mut self) -> bool {
-        self.term.recv().now_or_never().is_some() || self.int.recv().now_or_never().is_some()
+    /// Waits until somebody asks for a stop.
+    pub async fn stop(&mut self) {
+        tokio::select! { _ = self.term.recv() => {}, _ = self.int.recv() => {} }
+    }
+
+    /// From now on signals wait, over an exec too. True: a stop was asked for before, and nobody has seen it.
+    pub async fn hold(&mut self) -> bool {
+        leave_signals_to_main();
+        tokio::time::timeout(CAUGHT_WITHIN, self.stop()).await.is_ok()
     }
 }
 
@@ -92,6 +115,14 @@ pub async fn until_told(handles: &Handles, signals: &mut Signals, stop_asked: bo
             biased;
             _ = signals.term.recv() => ("SIGTERM", false),
             _ = signals.int.recv() => ("SIGINT", false),
+            _ = signals.hup.recv() => {
+                if signals.at_terminal {
+                    tracing::info!("the terminal is gone (SIGHUP); shutting down");
+                    return Told::Stop;
+                }
+                tracing::info!("signal SIGHUP received: nothing to do, the configuration file is watched");
+                continue;
+            }
             _ = signals.usr1.recv() => ("SIGUSR1", true),
             _ = signals.usr2.recv() => ("SIGUSR2", true),
             () = handles.restarts.due() => ("restart request", true),
@@ -103,7 +134,12 @@ pub async fn until_told(handles: &Handles, signals: &mut Signals, stop_asked: bo
         }
         if handles.config.current().view.commands.restart || name == "restart request" {
             let unplanned = (name != "restart request").then_some(name);
-            match upgrade::look_ahead(handles, unplanned).await {
+            let looked = tokio::select! {
+                biased;
+                () = signals.stop() => return Told::Stop,
+                looked = upgrade::look_ahead(handles, unplanned) => looked,
+            };
+            match looked {
                 Some((target, reason)) => return Told::Restart(target, reason),
                 None => continue,
             }
@@ -140,6 +176,7 @@ pub async fn end(parts: Parts<'_>, front: Front, told: Told) -> End {
 async fn stop(handles: &Handles, front: Front, notify: &Notify) {
     notify.send("STOPPING=1");
     force_after();
+    crate::worker::end_claimed();
     handles.front.set_phase(Phase::Draining);
     handles.scheduler.stop().await;
     proto::runtime::failpoint::hit("sv.stop.draining");
@@ -159,8 +196,9 @@ async fn stop(handles: &Handles, front: Front, notify: &Notify) {
 }
 
 /// Ends the process when the clean-up hangs: nothing that is accepted depends on it.
-fn force_after() {
+pub fn force_after() {
     let ended = std::thread::Builder::new().name("stop".into()).spawn(move || {
+        leave_signals_to_main();
         std::thread::sleep(FORCED_AFTER);
         eprintln!("shutdown timed out; exiting without full cleanup");
         std::process::exit(i32::from(exit_code::OK));
@@ -175,17 +213,15 @@ fn force_after() {
 pub fn exec_again(service: bool) -> Refused {
     let mut arguments = std::env::args_os();
     let name = arguments.next();
-    let executable = match std::env::current_exe() {
-        Ok(path) => path,
-        Err(error) => return failed(service, &error),
-    };
-    let mut command = std::process::Command::new(executable);
+    let mut command = std::process::Command::new(upgrade::image::own());
     if let Some(name) = name {
         command.arg0(name);
     }
-    hold_restart_signals();
+    leave_signals_to_main();
     let now_ms = crate::scheduler::shared::now_ms();
-    let error = command.args(arguments).env(RESTARTED_AT_MS, now_ms.to_string()).exec();
+    command.args(arguments).env(RESTARTED_AT_MS, now_ms.to_string());
+    upgrade::image::forget(&mut command);
+    let error = command.exec();
     failed(service, &error)
 }
 

@@ -73,7 +73,10 @@ fn start(notify: &Notify, core: Handle, front: Handle, journal: JournalHandle) -
         Part::new("journal", move || ask_journal(&through, &journal)),
     ];
     let notify = notify.clone();
-    std::thread::Builder::new().name("watchdog".into()).spawn(move || watch(&notify, parts, every))?;
+    std::thread::Builder::new().name("watchdog".into()).spawn(move || {
+        super::stop::leave_signals_to_main();
+        watch(&notify, parts, every);
+    })?;
     tracing::debug!(every_ms = u64::try_from(every.as_millis()).unwrap_or(0), "watchdog");
     Ok(())
 }

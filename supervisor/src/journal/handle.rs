@@ -13,7 +13,7 @@ use super::outbox::draft;
 use super::types::*;
 use super::writer::{self, Msg, OpenOptions, Ran, Shared, Started, Work};
 use super::{
-    Journal, JournalError, dead_letter, dedupe, inbound, ledger, outbox, recover, retention, run,
+    Journal, JournalError, dead_letter, dedupe, inbound, ledger, outbox, rebase, recover, retention, run,
     session_index,
 };
 
@@ -451,6 +451,10 @@ impl Journal for JournalHandle {
 
     fn carry_over(&self, on: CarriedOver, now_us: i64) -> impl Future<Output = Res<Recovered>> + Send {
         self.write(move |c| recover::carry_over(c, &on, now_us))
+    }
+
+    fn rebase(&self, by_us: i64, basis: Vec<u8>) -> impl Future<Output = Res<u64>> + Send {
+        self.write(move |c| rebase::rebase(c, by_us, crate::clock::KV_CLOCK, &basis))
     }
 
     fn trim(&self, now_us: i64) -> impl Future<Output = Res<Trimmed>> + Send {

@@ -189,6 +189,15 @@ fn owners(commands: &CommandsView, facts: CommandFacts<'_>) -> Vec<String> {
     if named.is_empty() { without_wildcard(facts.allow_from) } else { named }
 }
 
+/// Direct chats of the owners named in `commands.ownerAllowFrom` on this channel. Names and phone numbers are left out:
+/// they are no ids of chats.
+pub fn owner_chats(commands: &CommandsView, channel: &str) -> Vec<String> {
+    let named = without_wildcard(&commands.owner_allow_from);
+    let ids = named.iter().filter(|entry| !entry.contains(['@', '+'])).map(|entry| normal(channel, entry));
+    // What still has a prefix belongs to another channel.
+    ids.filter(|id| !id.is_empty() && !id.contains(':')).collect()
+}
+
 /// How an entry matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Match {

@@ -5,6 +5,7 @@ use super::turns::{attachments, clean_text};
 use super::{Answer, Reply, RpcError, forward};
 use crate::front::caller::Caller;
 use crate::front::frame::Body;
+use crate::front::scope::ADMIN;
 use crate::gateway::Handles;
 use crate::router::session_key::main_session;
 use crate::scheduler::shared::now_ms;
@@ -122,7 +123,7 @@ async fn request(gw: &Handles, caller: &Caller, params: &Value) -> Result<TurnRe
             kind: OriginKind::Agent,
             channel: text("channel")?.unwrap_or_else(|| "webchat".to_owned()),
             chat_type: Some("direct".to_owned()),
-            owner: true,
+            owner: caller.may(ADMIN),
             client: Some(caller.client.id.clone()),
             ..Origin::default()
         },

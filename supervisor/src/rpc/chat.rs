@@ -4,6 +4,7 @@ use super::params::Params;
 use super::turns::{attachments, clean_text};
 use super::{Answer, RpcError, forward};
 use crate::front::caller::Caller;
+use crate::front::scope::ADMIN;
 use crate::gateway::Handles;
 use crate::scheduler::shared::now_ms;
 use crate::scheduler::stop_words::is_stop_request;
@@ -55,7 +56,7 @@ pub async fn send(gw: &Handles, caller: &Caller, params: Value) -> Answer {
                 kind: OriginKind::Chat,
                 channel: "webchat".to_owned(),
                 chat_type: Some("direct".to_owned()),
-                owner: true,
+                owner: caller.may(ADMIN),
                 client: Some(caller.client.id.clone()),
                 ..Origin::default()
             },

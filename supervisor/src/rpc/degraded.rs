@@ -31,10 +31,8 @@ pub fn problems(config: &ConfigState, journal: &JournalStats, workers: &[WorkerS
         found.push(format!("journal: damaged – {why}"));
     }
     found.extend(workers.iter().filter(|worker| !is_well(worker.state)).map(|worker| {
-        let state = serde_json::to_value(worker.state).ok();
-        let state = state.as_ref().and_then(|state| state.as_str()).unwrap_or("unknown");
         let why = worker.why.as_ref().map(|why| format!(" – {why}")).unwrap_or_default();
-        format!("{}: {state}{why}", worker.id.0)
+        format!("{}: {}{why}", worker.id.0, worker.state_name())
     }));
     found
 }
@@ -63,26 +61,9 @@ fn is_well(state: State) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::wire::handshake::{WorkerId, WorkerKind};
 
     fn worker(state: State, why: Option<&str>) -> WorkerStatus {
-        WorkerStatus {
-            id: WorkerId::agent("main"),
-            kind: WorkerKind::Agent,
-            pid: None,
-            epoch: 1,
-            state,
-            why: why.map(str::to_owned),
-            since_ms: 0,
-            restarts: 0,
-            rss_kb: 0,
-            inflight: 0,
-            queue: 0,
-            lag_ms: 0,
-            last_crash: None,
-            outdated: false,
-            sandbox: None,
-        }
+        WorkerStatus { why: why.map(str::to_owned), ..WorkerStatus::example("main", state) }
     }
 
     #[test]

@@ -109,7 +109,7 @@ async fn store_once(gw: &Handles, key: &str, to: &Target, text: String) -> Resul
 ///
 /// # Errors
 /// The journal cannot store it.
-pub(super) async fn enqueue(gw: &Handles, origin: &Id, to: &Target, text: String) -> Result<Id, RpcError> {
+pub async fn enqueue(gw: &Handles, origin: &Id, to: &Target, text: String) -> Result<Id, RpcError> {
     let row = row_to(origin, None, to, &OutPart { text, ..OutPart::default() }, None, now_us());
     let (out_id, account) = (row.out_id, row.account.clone());
     gw.journal.add_outbox(vec![row]).await.map_err(|error| unavailable(&error))?;

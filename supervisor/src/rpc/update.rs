@@ -4,23 +4,44 @@ use super::config::{refusal, writer};
 use super::params::Params;
 use super::{Answer, RpcError};
 use crate::config::rpc::ConfigRpcError;
-use crate::config::write::put_private;
 use crate::front::caller::Caller;
-use crate::gateway::Handles;
+use crate::gateway::{Handles, sentinel};
 use crate::scheduler::shared::now_ms;
 use crate::update::place::Place;
 use crate::update::{COMMAND_WITHIN, Origin, Outcome, Status, Wish, run};
 use crate::upgrade::{image, preflight};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Shortest time limit of a command that makes sense.
 const TIMEOUT_MS_MIN: u64 = 1000;
 
-/// One update at a time.
-static UNDER_WAY: Mutex<()> = Mutex::new(());
+/// One update at a time, from its first step until its restart is planned.
+static UNDER_WAY: AtomicBool = AtomicBool::new(false);
+
+struct UnderWay;
+
+impl UnderWay {
+    fn begin() -> Result<Self, RpcError> {
+        match UNDER_WAY.swap(true, Ordering::SeqCst) {
+            true => Err(RpcError::unavailable("another update is under way")),
+            false => Ok(Self),
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Whether an update is being brought in. A restart would cut it off.
+pub fn is_under_way() -> bool {
+    UNDER_WAY.load(Ordering::SeqCst)
+}
 
 /// `update.run {sessionKey?, note?, restartDelayMs?, timeoutMs?, from?, checksum?, restart?, dryRun?}`: installs the release
 /// that `update.command` or `from` (a directory or an archive on this host) gives and restarts in place.
@@ -49,8 +70,8 @@ pub async fn run_update(gw: &Handles, caller: &Caller, params: Value) -> Answer 
     };
     let wish = Wish { origin, checksum, dry_run, within: within.min(COMMAND_WITHIN) };
     let config = gw.config.clone();
+    let under_way = UnderWay::begin()?;
     let done = tokio::task::spawn_blocking(move || {
-        let _one = UNDER_WAY.try_lock().map_err(|_| RpcError::unavailable("another update is under way"))?;
         let state = config.state();
         if state.state == "invalid" {
             let why = state.errors.join("; ");
@@ -64,9 +85,11 @@ pub async fn run_update(gw: &Handles, caller: &Caller, params: Value) -> Answer 
                 .point_at(dir)
                 .map_err(|error| RpcError::unavailable(format!("{}: {error}", dir.display())))?;
         }
-        Ok(outcome)
+        // Goes on with the work, also when the caller is gone.
+        Ok((outcome, under_way))
     });
-    let outcome = done.await.map_err(|error| RpcError::unavailable(error.to_string()))??;
+    let done = done.await.map_err(|error| RpcError::unavailable(error.to_string()))?;
+    let (outcome, _until_planned) = done?;
     Ok(finish(gw, &params, outcome, restart, delay_ms).await.into())
 }
 
@@ -95,12 +118,7 @@ async fn finish(
         payload["sessionKey"] = json!(key);
     }
     let path = gw.config.paths().restart_sentinel();
-    let (place, document) = (path.clone(), json!({"version": 1, "payload": payload}).to_string());
-    let written = tokio::task::spawn_blocking(move || put_private(&place, &document)).await;
-    let persisted = matches!(written, Ok(Ok(())));
-    if !persisted {
-        tracing::warn!("{} was not written: nobody is told how the update went", path.display());
-    }
+    let persisted = sentinel::leave(&gw.config, &payload).await;
     answer["sentinel"] = json!({"path": path, "persisted": persisted, "payload": payload});
     answer["restart"] = gw.restarts.request_to(target, delay_ms, "update.run").to_value(gw.about.pid);
     answer

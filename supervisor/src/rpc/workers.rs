@@ -104,7 +104,8 @@ fn row(worker: &WorkerStatus) -> Value {
     json!({
         "id": worker.id.0, "kind": worker.kind, "pid": worker.pid, "epoch": worker.epoch,
         "state": worker.state, "why": worker.why, "sinceMs": worker.since_ms,
-        "restarts": worker.restarts, "rssKb": worker.rss_kb, "pssKb": worker.pid.and_then(pss_kb),
+        "restarts": worker.restarts, "rssKb": worker.pid.and_then(rss_kb).unwrap_or(worker.rss_kb),
+        "pssKb": worker.pid.and_then(pss_kb),
         "inflight": worker.inflight, "queue": worker.queue, "lagMs": worker.lag_ms, "lastCrash": crash,
         "sandbox": worker.sandbox,
     })
@@ -116,11 +117,15 @@ fn isolation_row(worker: &WorkerStatus) -> Option<Value> {
     Some(json!({"id": worker.id.0, "tier": sandbox.tier, "text": sandbox.text, "amiss": sandbox.amiss}))
 }
 
-/// Proportional set size: what the process really costs, shared pages split. The kernel answers in microseconds.
+/// Proportional set size: what the process really costs, shared pages split. The kernel answers in microseconds. `None`
+/// also when this is an ordinary user's gateway: workers are closed to everybody but root, so they show [`rss_kb`].
 fn pss_kb(pid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = text.lines().find(|line| line.starts_with("Pss:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
+    proto::runtime::sys::pss_kb(&pid.to_string())
+}
+
+/// Resident memory, shared pages counted in full.
+fn rss_kb(pid: u32) -> Option<u64> {
+    proto::runtime::sys::rss_kb(&pid.to_string())
 }
 
 /// `system.info {}`: the gateway itself.
@@ -142,6 +147,7 @@ pub async fn info(gw: &Handles, _caller: &Caller, _params: Value) -> Answer {
         "url": format!("ws://{host}:{port}"), "dashboard": format!("http://{host}:{port}/"),
         "uptimeMs": u64::try_from(gw.about.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "startedAtMs": gw.about.started_ms, "pssKb": pss_kb(gw.about.pid),
+        "rssKb": rss_kb(gw.about.pid),
         "authMode": gw.front.settings().auth.mode.as_str(),
         "config": {
             "state": state.state, "path": gw.config.paths().config_file, "errors": state.errors, "source": state.source,

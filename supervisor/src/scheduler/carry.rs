@@ -1,6 +1,7 @@
 //! Runs that go on while the supervisor's program image is replaced, as plain data. What waits is in the journal and is not
 //! here. Fields are only ever added: the release before and the release after read this too.
 
+pub use super::blame::CarriedBlame;
 use proto::wire::Id;
 use serde::{Deserialize, Serialize};
 

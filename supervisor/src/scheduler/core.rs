@@ -241,6 +241,7 @@ impl Core {
             AgentToSup::SessionChanged(_)
             | AgentToSup::MessageAppended(_)
             | AgentToSup::Steered(_)
+            | AgentToSup::AskGateway(_)
             | AgentToSup::RpcResult(_) => return,
         };
         let owner = self.shared.owners.borrow().get(&run_id).cloned();

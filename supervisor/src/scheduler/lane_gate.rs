@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 
 use super::lanes::{Lanes, Limits, LongWait, Ticket};
-use super::shared::now_ms;
+use crate::clock::steady_ms;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -36,7 +36,7 @@ impl LaneGate {
 
     /// Runs that have waited long for a place.
     pub fn long_waits(&self) -> Vec<LongWait> {
-        self.lanes.borrow().long_waits(u64::try_from(now_ms()).unwrap_or_default())
+        self.lanes.borrow().long_waits(steady_ms())
     }
 
     /// New limits hold at once; who has a place keeps it.
@@ -57,7 +57,7 @@ impl LaneGate {
 
     /// Waits for a place. `None` while the gateway drains. Dropping the future leaves the line.
     pub async fn acquire(self: Rc<Self>, session: String, lane: String) -> Option<Permit> {
-        let now = u64::try_from(now_ms()).unwrap_or_default();
+        let now = steady_ms();
         let ticket = self.lanes.borrow_mut().join(&session, &lane, now).ok()?;
         let (tell, told) = oneshot::channel();
         self.waiting.borrow_mut().insert(ticket, tell);

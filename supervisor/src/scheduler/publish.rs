@@ -66,13 +66,22 @@ impl Publisher {
     }
 
     fn run_text(&self) -> Arc<str> {
-        if self.before.is_empty() {
-            self.current.as_str().into()
-        } else if self.current.is_empty() {
-            self.before.as_str().into()
-        } else {
-            format!("{}\n\n{}", self.before, self.current).into()
-        }
+        let [before, gap, current] = self.pieces();
+        format!("{before}{gap}{current}").into()
+    }
+
+    /// The messages before, the newlines that are missing for one empty line, the message that is being written. Models
+    /// end and begin their messages with empty lines of their own; what grew so far is never taken back.
+    fn pieces(&self) -> [&str; 3] {
+        let current = self.current.trim_start_matches('\n');
+        let ends = self.before.len() - self.before.trim_end_matches('\n').len();
+        let gap = match ends {
+            _ if self.before.is_empty() || current.is_empty() => "",
+            0 => "\n\n",
+            1 => "\n",
+            _ => "",
+        };
+        [self.before.as_str(), gap, current]
     }
 
     fn event(&mut self, data: RunData, ts_ms: i64) {
@@ -114,14 +123,12 @@ impl Publisher {
         if self.before.len() + self.current.len() + delta.text.len() > RUN_TEXT_BYTES_MAX {
             return false;
         }
-        let mut added = delta.text.clone();
         if delta.message > self.message {
-            self.finish_message();
+            self.before = self.run_text().to_string();
+            self.current.clear();
             self.message = delta.message;
-            if !self.before.is_empty() {
-                added = format!("\n\n{added}");
-            }
         }
+        let shown: usize = self.pieces().iter().map(|piece| piece.len()).sum();
         self.current.push_str(&delta.text);
         let text: Arc<str> = self.current.as_str().into();
         let piece = RunData::Assistant {
@@ -132,19 +139,9 @@ impl Publisher {
         self.event(piece, now);
         let replace = std::mem::take(&mut self.replace);
         let run_text = self.run_text();
-        let delta = if replace { run_text.clone() } else { added.into() };
+        let delta = if replace { run_text.clone() } else { run_text.get(shown..).unwrap_or_default().into() };
         self.chat(ChatState::Delta { message_text: text, run_text, delta, replace });
         true
-    }
-
-    fn finish_message(&mut self) {
-        if self.current.is_empty() {
-            return;
-        }
-        if !self.before.is_empty() {
-            self.before.push_str("\n\n");
-        }
-        self.before.push_str(&std::mem::take(&mut self.current));
     }
 
     /// An event of the worker. The end of the run's life is held back until [`Publisher::end`].
@@ -234,3 +231,6 @@ impl Publisher {
         self.chat(ChatState::Final { text, stop_reason: run.stop_reason.clone() });
     }
 }
+
+#[cfg(test)]
+mod tests;

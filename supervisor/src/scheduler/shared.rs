@@ -4,6 +4,7 @@ use super::blame::Blame;
 use super::lane_gate::LaneGate;
 use super::runs::RunTable;
 use super::{ActiveRun, SchedulerStatus};
+pub use crate::clock::{now_ms, now_us};
 use crate::config::ConfigHandle;
 use crate::delivery::Delivery;
 use crate::front::fanout::Fanout;
@@ -46,9 +47,9 @@ impl Shared {
         now_ms()
     }
 
-    /// Milliseconds since the epoch, for the pure rules.
+    /// Milliseconds of a clock that nobody sets, for the pure rules: how long a message has been quiet, say.
     pub fn now(&self) -> u64 {
-        u64::try_from(now_ms()).unwrap_or_default()
+        crate::clock::steady_ms()
     }
 
     pub fn now_us(&self) -> i64 {
@@ -63,17 +64,6 @@ impl Shared {
     pub fn stopping(&self) -> bool {
         self.pace.get() == Pace::Stopping
     }
-}
-
-/// Milliseconds since the Unix epoch.
-pub fn now_ms() -> i64 {
-    now_us() / 1000
-}
-
-/// Microseconds since the Unix epoch.
-pub fn now_us() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Today in the host's time zone, `YYYY-MM-DD`.

@@ -4,6 +4,7 @@ use super::{Scope, account};
 use crate::config::Environment;
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Why systemd did not do what it was asked.
@@ -97,7 +98,7 @@ impl Systemctl {
     fn refusal(self, args: &[&str], output: &Output) -> SystemctlError {
         let said = String::from_utf8_lossy(&output.stderr);
         let why = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given").trim();
-        match remedy(self.0, &said) {
+        match remedy(self.0, &said, Path::new(BOOTED).exists()) {
             Some(remedy) => SystemctlError::Unavailable { scope: self.0, why: why.to_owned(), remedy },
             None => SystemctlError::Failed {
                 command: format!("{} {}", self.0.systemctl(), args.join(" ")),
@@ -110,8 +111,12 @@ impl Systemctl {
 const NO_SYSTEMD: &str = "This host is not run by systemd (a container, perhaps). Run `openclaw gateway --service` as the main \
      process of the container, or under the service manager that there is.";
 
+/// Made by systemd alone, when it is the first process.
+const BOOTED: &str = "/run/systemd/system";
+
 /// What helps when the words say that nobody answered; `None` when somebody did and refused.
-fn remedy(scope: Scope, said: &str) -> Option<String> {
+/// `booted`: whether systemd runs this host.
+fn remedy(scope: Scope, said: &str, booted: bool) -> Option<String> {
     let not_booted = ["not been booted with systemd", "Host is down"];
     if not_booted.iter().any(|words| said.contains(words)) {
         return Some(NO_SYSTEMD.to_owned());
@@ -119,7 +124,7 @@ fn remedy(scope: Scope, said: &str) -> Option<String> {
     if !said.contains("connect to bus") && !said.contains("connect to user scope bus") {
         return None;
     }
-    if scope == Scope::System {
+    if scope == Scope::System || !booted {
         return Some(NO_SYSTEMD.to_owned());
     }
     let (uid, name) = account::own();
@@ -143,12 +148,18 @@ mod tests {
 
     #[test]
     fn a_silent_manager_and_a_refusing_one_are_told_apart() {
-        let bus = remedy(Scope::User, "Failed to connect to bus: No medium found\n").unwrap();
+        let silent = "Failed to connect to bus: No medium found\n";
+        let bus = remedy(Scope::User, silent, true).unwrap();
         assert!(bus.contains("loginctl enable-linger") && bus.contains("XDG_RUNTIME_DIR"), "{bus}");
         let none = "System has not been booted with systemd as init system (PID 1). Can't operate.\n\
                     Failed to connect to bus: Host is down\n";
-        assert_eq!(remedy(Scope::User, none).as_deref(), Some(NO_SYSTEMD));
-        assert_eq!(remedy(Scope::System, none).as_deref(), Some(NO_SYSTEMD));
-        assert_eq!(remedy(Scope::User, "Failed to start x.service: Unit not found.\n"), None);
+        assert_eq!(remedy(Scope::User, none, true).as_deref(), Some(NO_SYSTEMD));
+        assert_eq!(remedy(Scope::System, none, true).as_deref(), Some(NO_SYSTEMD));
+        assert_eq!(
+            remedy(Scope::User, silent, false).as_deref(),
+            Some(NO_SYSTEMD),
+            "no log-in helps a container"
+        );
+        assert_eq!(remedy(Scope::User, "Failed to start x.service: Unit not found.\n", true), None);
     }
 }

@@ -1,11 +1,10 @@
 //! `update.command`: a program of the operator's that makes or fetches a release, as a child without a shell.
 
 use super::Step;
-use crate::worker::reap_nothing_unknown;
+use crate::worker::Claimed;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::io::Read;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -61,12 +60,11 @@ pub fn run(words: &[String], cwd: &Path, within: Duration) -> (Step, Option<Path
 
 fn attempt(words: &[String], cwd: &Path, within: Duration, step: &mut Step) -> Result<PathBuf, String> {
     let (program, arguments) = words.split_first().ok_or("update.command is empty")?;
-    let _reserved = reap_nothing_unknown();
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(cwd).env_clear().process_group(0);
+    command.args(arguments).current_dir(cwd).env_clear();
     command.envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
+    let (mut child, _claim) = Claimed::spawn(&mut command).map_err(|error| format!("{program}: {error}"))?;
     let (out, err) = (tail(child.stdout.take()), tail(child.stderr.take()));
     let status = wait(&mut child, within);
     // What it left running is not wanted any more.

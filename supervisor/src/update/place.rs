@@ -119,7 +119,9 @@ impl Place {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Err(format!("another update is under way ({})", path.display()));
                 }
-                Err(error) => tracing::debug!(path = %path.display(), %error, "left-over of an update not looked at"),
+                Err(error) => {
+                    tracing::debug!(path = %path.display(), %error, "left-over of an update not looked at")
+                }
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! U2 to U5: this image comes to rest and leaves everything to the next one.
 
 use super::blob;
+use super::budget::{self, Budget};
 use super::fds::Kept;
 use super::image::Next;
 use super::locks::CarriedLocks;
@@ -10,18 +11,20 @@ use crate::front::carry::Frozen;
 use crate::gateway::Handles;
 use crate::gateway::sd_notify::Notify;
 use crate::gateway::start::Locks;
-use crate::gateway::stop::Signals;
+use crate::gateway::stop::{self, Signals};
 use crate::journal::Journal;
 use crate::scheduler::core::Core;
+use crate::scheduler::shared::Pace;
 use proto::runtime::failpoint;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
-/// Every wait of the way to the exec, each with a bound of its own, is over within this many seconds; otherwise the kernel
-/// ends the process, and the next start recovers.
-const GIVE_WAY_SECONDS: u32 = 40;
+/// Every wait of the way to the exec is over well within this many seconds ([`budget`]); otherwise the kernel ends the
+/// process, and the next start recovers.
+pub const GIVE_WAY_SECONDS: u32 = 40;
 
 /// What gives way.
 pub struct Parts<'a> {
@@ -34,7 +37,8 @@ pub struct Parts<'a> {
     pub signals: Signals,
 }
 
-/// Brings everything to rest. There is no way back but an exec.
+/// Brings everything to rest. There is no way back but an exec. Told to stop meanwhile, the next image stops; this one ends
+/// when it takes too long to get there.
 ///
 /// # Errors
 /// Descriptors or memory for the state could not be had: an exec without it must follow.
@@ -45,57 +49,93 @@ pub async fn give_way(
     reason: String,
 ) -> Result<Next, io::Error> {
     let Parts { handles, core, locks, notify, runtime_token, mut signals } = parts;
-    let begin = Instant::now();
     nix::unistd::alarm::set(GIVE_WAY_SECONDS);
     notify.send("STATUS=restarting in place");
-    let front = tokio::task::spawn_blocking(move || {
-        front.hold();
-        front
-    });
-    let front = front.await.map_err(io::Error::other)?;
-    let held_ms = begin.elapsed().as_millis();
-    handles.scheduler.stop().await;
-    core.settle().await;
-    handles.workers.fall_quiet().await;
-    handles.workers.fence().await;
-    let runs = core.freeze().await;
-    // What the sessions handed on at their end is on its way to the deliveries.
-    tokio::task::yield_now().await;
-    let accounts = core.shared().delivery.freeze().await;
-    let (workers, mut kept) = handles.workers.freeze().await;
-    failpoint::hit("sv.up.paused");
-    let quiet_ms = begin.elapsed().as_millis();
-    let frozen = tokio::task::spawn_blocking(move || front.freeze()).await.map_err(io::Error::other)?;
-    if let Err(error) = handles.journal.close().await {
-        tracing::warn!(%error, "journal not closed; the next image reads its log");
-    }
-    let own = std::fs::File::open("/proc/self/exe")?;
-    let mut state = State {
-        pid: std::process::id(),
-        from_build: handles.about.version.clone(),
-        started_ms: handles.about.started_ms,
-        uptime_ms: u64::try_from(handles.about.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        upgrades: handles.restarts.upgrades() + 1,
-        reason,
-        stop_asked: false,
-        runtime_token,
-        locks: locks.carry(&mut kept)?,
-        channels: handles.channels.carry(),
-        workers,
-        runs,
-        accounts,
-        ..State::default()
+    let resting = rest(handles, core, front);
+    tokio::pin!(resting);
+    let (rested, told) = tokio::select! {
+        biased;
+        rested = &mut resting => (rested?, false),
+        () = signals.stop() => {
+            stop::force_after();
+            (resting.await?, true)
+        }
     };
+    let own = std::fs::File::open("/proc/self/exe")?;
+    let Rested { mut state, mut kept, frozen, begin } = rested;
+    state.reason = reason;
+    state.runtime_token = runtime_token;
+    state.locks = locks.carry(&mut kept)?;
     leave_front(&mut state, frozen, &mut kept);
-    state.stop_asked = signals.stop_asked();
+    // From here on a signal waits for the next image; what came before is seen now.
+    state.stop_asked = signals.hold().await || told;
     let (workers, runs) = (state.workers.workers.len(), state.runs.len());
     let memory = blob::write(&state).map_err(io::Error::other)?;
     failpoint::hit("sv.up.state_written");
     let connections = state.front_fds.len();
     let all_ms = begin.elapsed().as_millis();
-    tracing::info!(workers, runs, connections, held_ms, quiet_ms, all_ms, "giving way to the next image");
+    tracing::info!(workers, runs, connections, all_ms, "giving way to the next image");
     notify.send("WATCHDOG=1");
     Ok(Next { state: memory, kept, own: own.into(), path: target })
+}
+
+/// Everything at rest.
+struct Rested {
+    state: State,
+    kept: Kept,
+    frozen: Frozen,
+    /// When it began.
+    begin: Instant,
+}
+
+async fn rest(handles: &Handles, core: &Core, front: Front) -> Result<Rested, io::Error> {
+    let begin = Instant::now();
+    let front = tokio::task::spawn_blocking(move || {
+        front.hold();
+        front
+    });
+    let front = front.await.map_err(io::Error::other)?;
+    // Whoever waits for these ends with this image.
+    crate::worker::end_claimed();
+    let held_ms = begin.elapsed().as_millis();
+    let budget = Budget::begin(Instant::now());
+    let until = |limit: Duration| budget.until(Instant::now(), limit);
+    if timeout_at(until(budget::PACE), handles.scheduler.stop()).await.is_err() {
+        core.shared().pace.set(Pace::Stopping);
+    }
+    core.settle(until(budget::SETTLE)).await;
+    handles.workers.fall_quiet(until(budget::QUIET)).await;
+    if !handles.workers.fence(until(budget::FENCE)).await {
+        tracing::warn!("what workers said last is not worked off; it is asked for again");
+    }
+    let (runs, unsettled) = core.freeze(until(budget::RUNS)).await;
+    // What the sessions handed on at their end is on its way to the deliveries.
+    tokio::task::yield_now().await;
+    let accounts = core.shared().delivery.freeze(until(budget::ACCOUNTS)).await;
+    let (workers, kept) = handles.workers.freeze(&unsettled, until(budget::WORKERS)).await;
+    failpoint::hit("sv.up.paused");
+    let quiet_ms = begin.elapsed().as_millis();
+    let frozen = tokio::task::spawn_blocking(move || front.freeze()).await.map_err(io::Error::other)?;
+    match timeout_at(until(budget::JOURNAL), handles.journal.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "journal not closed; the next image reads its log"),
+        Err(_) => tracing::warn!("journal not closed in time; the next image reads its log"),
+    }
+    tracing::info!(held_ms, quiet_ms, all_ms = begin.elapsed().as_millis(), "at rest");
+    let state = State {
+        pid: std::process::id(),
+        from_build: handles.about.version.clone(),
+        started_ms: handles.about.started_ms,
+        uptime_ms: u64::try_from(handles.about.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        upgrades: handles.restarts.upgrades() + 1,
+        channels: handles.channels.carry(),
+        workers,
+        runs,
+        blame: core.shared().blame.carry(),
+        accounts,
+        ..State::default()
+    };
+    Ok(Rested { state, kept, frozen, begin })
 }
 
 fn leave_front(state: &mut State, frozen: Frozen, kept: &mut Kept) {

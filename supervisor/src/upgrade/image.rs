@@ -13,7 +13,9 @@ use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Names the descriptors for the next image: `<state>,<old executable>,<all others>…`.
@@ -153,6 +155,24 @@ pub fn roll_back(why: &str) {
     nix::unistd::alarm::set(READY_WITHIN_SECONDS);
     let failed = exec_descriptor(left.executable, &variables);
     eprintln!("the image before cannot be started: {failed}");
+}
+
+/// A path that leads to this very executable: its own, unless another file lies there by now.
+pub fn own() -> PathBuf {
+    let running = PathBuf::from("/proc/self/exe");
+    let file = |path: &Path| std::fs::metadata(path).map(|facts| (facts.dev(), facts.ino())).ok();
+    let usual = path();
+    if file(&usual) == file(&running) { usual } else { running }
+}
+
+/// Makes `command` an ordinary start of this executable, after the way to a replacement was begun: what an earlier image
+/// left to this one is no business of the next, and the alarm would outlive the exec.
+pub fn forget(command: &mut Command) {
+    nix::unistd::alarm::cancel();
+    for name in VARIABLES {
+        command.env_remove(name);
+    }
+    command.env(PATH, path());
 }
 
 /// What an exec needs.

@@ -8,6 +8,7 @@ use super::state::{READABLE_BY, SCHEMA, SCHEMA_MIN};
 use crate::config::{ConfigHandle, Environment, StartPolicy};
 use crate::paths::Paths;
 use crate::worker::{Binary, run_to_end};
+use proto::runtime::failpoint;
 use proto::wire::version::{PROTO_MAX, PROTO_MIN};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -104,6 +105,8 @@ pub fn answer(question: &Question, paths: &Paths, env: Environment, use_last_goo
 
 /// Reads the question from standard input and prints the answer.
 pub fn serve(paths: &Paths, env: Environment, use_last_good: bool) -> Answer {
+    failpoint::arm(env.get("OPENCLAW_FAILPOINTS").unwrap_or_default());
+    failpoint::hit("sv.up.answer");
     let mut text = String::new();
     let read = std::io::stdin().take(1 << 16).read_to_string(&mut text);
     let question = read.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default();

@@ -6,7 +6,7 @@
 use super::locks::CarriedLocks;
 use crate::delivery::carry::CarriedAccount;
 use crate::front::carry::CarriedFront;
-use crate::scheduler::carry::CarriedRun;
+use crate::scheduler::carry::{CarriedBlame, CarriedRun};
 use crate::worker::carry::CarriedWorkers;
 use proto::wire::channel::ChannelState;
 use proto::wire::handshake::WorkerId;
@@ -45,6 +45,8 @@ pub struct State {
     pub control: Option<i32>,
     pub workers: CarriedWorkers,
     pub runs: Vec<CarriedRun>,
+    /// Runs that shared the death of a worker.
+    pub blame: Vec<CarriedBlame>,
     pub accounts: Vec<CarriedAccount>,
     pub channels: Vec<CarriedChannel>,
     pub front: CarriedFront,

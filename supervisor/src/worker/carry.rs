@@ -8,6 +8,7 @@ use super::process::BinaryId;
 use super::reaper::Exit;
 use super::registry::LastCrash;
 use super::sandbox::Sandbox;
+use super::suspects::CarriedSuspects;
 use proto::runtime::link::CarriedLink;
 use proto::wire::handshake::WorkerId;
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,9 @@ pub struct CarriedWorker {
     /// Its last lines, for a crash report.
     #[serde(default)]
     pub log: Vec<String>,
+    /// Input of the network that may be what kills it.
+    #[serde(default)]
+    pub suspects: CarriedSuspects,
     #[serde(default)]
     pub process: Option<CarriedProcess>,
 }

@@ -153,9 +153,9 @@ impl Driver {
         loop {
             let step = self.next(&mut housekeeping).await;
             match step {
-                Step::Command(Some(Command::Freeze(reply))) => {
+                Step::Command(Some(Command::Freeze { ends, reply })) => {
                     // Nobody waits for it any more: the exec comes without this worker.
-                    let _late = reply.send(self.freeze().await);
+                    let _late = reply.send(self.freeze(ends).await);
                     return;
                 }
                 Step::Command(Some(command)) => self.on_command(command).await,
@@ -303,7 +303,8 @@ impl Driver {
             status.state = state;
             status.restarts = restarts;
             status.since_ms = wall_ms();
-            if let Some(why) = quarantine.or(often) {
+            let silent = (state == State::Suspect).then(|| "does not answer".to_owned());
+            if let Some(why) = quarantine.or(silent).or(often) {
                 status.why = Some(why);
             } else if state == State::Ready {
                 status.why = None;
@@ -316,6 +317,9 @@ impl Driver {
 
     async fn on_command(&mut self, command: Command) {
         match command {
+            Command::Ensure(waiter) if self.quiet => {
+                let _gone = waiter.send(Err(EnsureError::Replaced));
+            }
             _ if self.quiet => {}
             Command::Ensure(waiter) => self.on_ensure(waiter).await,
             Command::Drain { deadline_ms, then } => self.step(Event::Drain { deadline_ms, then }).await,
@@ -324,12 +328,11 @@ impl Driver {
             Command::MessageBlamed => self.step(Event::MessageBlamed).await,
             Command::Dump(reply) => self.on_dump(reply),
             Command::Update(spec) => self.on_update(*spec).await,
-            // One that is quiet begins nothing; who waits for it asks the next image.
             Command::Quiet(reply) => {
                 self.fall_quiet().await;
                 let _gone = reply.send(());
             }
-            Command::Freeze(_) => {}
+            Command::Freeze { .. } => {}
             Command::Remove => {
                 self.removed = true;
                 self.step(Event::Disable).await;

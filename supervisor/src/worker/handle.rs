@@ -85,12 +85,14 @@ pub enum EnsureError {
     TimedOut,
     #[error("too many callers wait for it")]
     Busy,
+    #[error("the gateway is being restarted")]
+    Replaced,
 }
 
 impl EnsureError {
     /// Trying again soon is of no use.
     pub fn is_final(&self) -> bool {
-        !matches!(self, Self::TimedOut | Self::Busy)
+        !matches!(self, Self::TimedOut | Self::Busy | Self::Replaced)
     }
 
     pub(super) fn of(state: State, quarantine: Option<Quarantine>) -> Self {

@@ -1,7 +1,7 @@
 //! One process of a worker: its executable, its start, its signals.
 
 use super::lifecycle::Signal;
-use super::reaper::{self, Reaper};
+use super::reaper::{self, Claimed, Reaper};
 use super::spec::WorkerSpec;
 use proto::runtime::worker_start::bootstrap_frame;
 use proto::wire::handshake::{Bootstrap, WorkerId};
@@ -212,10 +212,9 @@ pub fn run_to_end(
     limit: Duration,
 ) -> io::Result<Output> {
     let mut command = binary.command();
-    command.args(args).env_clear().envs(env).process_group(0);
+    command.args(args).env_clear().envs(env);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let _guard = reaper::reserve();
-    let mut child = command.spawn()?;
+    let (mut child, _claim) = Claimed::spawn(&mut command)?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let input = input.to_vec();
     let writer = std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));

@@ -1,16 +1,19 @@
 //! Takes the exit status of every worker, and of orphans that came to us.
 //!
 //! The only caller of `wait` for workers. Each expected pid is looked at by itself, so that children which others wait for
-//! (short runs, see [`reserve`]) are left alone; strangers are reaped and, when adopting is on, killed.
+//! (short runs, see [`Claimed`]) are left alone; strangers are reaped and, when adopting is on, killed.
 
 use super::exit::Ended;
 use super::leftovers::Ledger;
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -20,20 +23,41 @@ const RESCAN: Duration = Duration::from_secs(2);
 /// Rounds of killing strangers: each round can only bring up children of those killed before.
 const SWEEP_ROUNDS_MAX: u32 = 8;
 
-/// Short runs under way: while there are any, unknown children are somebody's.
-static RESERVED: AtomicU32 = AtomicU32::new(0);
+/// Children of short runs. Locked while one is being born: until it stands here it would be a stranger.
+static CLAIMED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
-/// Held while a child is waited for by its own caller.
-pub struct Reservation(());
+/// A child that its own caller waits for, in a process group of its own. Let go after the wait.
+#[derive(Debug)]
+pub struct Claimed(u32);
 
-pub fn reserve() -> Reservation {
-    RESERVED.fetch_add(1, Ordering::SeqCst);
-    Reservation(())
+impl Claimed {
+    /// # Errors
+    /// The program cannot be started.
+    pub fn spawn(command: &mut Command) -> std::io::Result<(Child, Self)> {
+        let mut claimed = claimed();
+        let child = command.process_group(0).spawn()?;
+        claimed.insert(child.id());
+        let claim = Self(child.id());
+        Ok((child, claim))
+    }
 }
 
-impl Drop for Reservation {
+impl Drop for Claimed {
     fn drop(&mut self) {
-        RESERVED.fetch_sub(1, Ordering::SeqCst);
+        claimed().remove(&self.0);
+    }
+}
+
+fn claimed() -> MutexGuard<'static, BTreeSet<u32>> {
+    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends all short runs with what they started: nobody will wait for them any more.
+pub fn end_claimed() {
+    for pid in claimed().iter() {
+        tracing::info!(pid, "a program that the gateway waited for is ended with it");
+        // It may have ended by itself; until its caller has waited, the number is no stranger's.
+        let _gone = i32::try_from(*pid).map(|pid| killpg(Pid::from_raw(pid), Signal::SIGKILL));
     }
 }
 
@@ -139,20 +163,24 @@ impl Reaper {
                 }
             }
         }
-        if self.0.adopt && RESERVED.load(Ordering::SeqCst) == 0 {
-            self.reap_strays();
+        // While a short run is being started the next scan is soon enough.
+        if self.0.adopt
+            && let Ok(claimed) = CLAIMED.try_lock()
+        {
+            self.reap_strays(&claimed);
             if self.0.dirty.load(Ordering::SeqCst) {
-                let clean = self.sweep();
+                let clean = self.sweep(&claimed);
                 self.0.dirty.store(!clean, Ordering::SeqCst);
             }
         }
     }
 
-    fn reap_strays(&self) {
+    fn reap_strays(&self, claimed: &BTreeSet<u32>) {
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         while let Ok(status) = waitid(Id::All, peek) {
             let Some(pid) = status.pid() else { return };
-            let known = u32::try_from(pid.as_raw()).is_ok_and(|pid| self.expected().contains_key(&pid));
+            let known = u32::try_from(pid.as_raw())
+                .is_ok_and(|pid| claimed.contains(&pid) || self.expected().contains_key(&pid));
             // A known one that died meanwhile hides what stands behind it: the next scan gets both.
             if known || waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).is_err() {
                 return;
@@ -164,18 +192,18 @@ impl Reaper {
 
     /// What a dead worker left behind came to us: nothing of it may go on running. `false` while something is left: what
     /// was killed takes a moment to die, and only then its own children come to us.
-    fn sweep(&self) -> bool {
+    fn sweep(&self, claimed: &BTreeSet<u32>) -> bool {
         for _ in 0..SWEEP_ROUNDS_MAX {
-            let strangers: Vec<u32> =
-                children().into_iter().filter(|pid| !self.expected().contains_key(pid)).collect();
+            let known = |pid: &u32| claimed.contains(pid) || self.expected().contains_key(pid);
+            let strangers: Vec<u32> = children().into_iter().filter(|pid| !known(pid)).collect();
             if strangers.is_empty() {
                 return true;
             }
             for pid in strangers {
                 tracing::warn!(pid, "killing an orphan of a worker");
-                let _ = nix::sys::signal::kill(Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL);
+                let _ = nix::sys::signal::kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
             }
-            self.reap_strays();
+            self.reap_strays(claimed);
         }
         false
     }

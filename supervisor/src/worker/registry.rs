@@ -47,6 +47,36 @@ pub struct WorkerStatus {
     pub sandbox: Option<Sandbox>,
 }
 
+impl WorkerStatus {
+    /// The state as programs and people read it: `needsLogin`.
+    pub fn state_name(&self) -> String {
+        let state = serde_json::to_value(self.state).ok();
+        state.as_ref().and_then(|state| state.as_str()).unwrap_or("unknown").to_owned()
+    }
+
+    /// An agent's worker without a process, for tests of what is made of a status.
+    #[cfg(test)]
+    pub fn example(agent: &str, state: State) -> Self {
+        Self {
+            id: WorkerId::agent(agent),
+            kind: WorkerKind::Agent,
+            pid: None,
+            epoch: 1,
+            state,
+            why: None,
+            since_ms: 0,
+            restarts: 0,
+            rss_kb: 0,
+            inflight: 0,
+            queue: 0,
+            lag_ms: 0,
+            last_crash: None,
+            outdated: false,
+            sandbox: None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastCrash {
@@ -78,8 +108,11 @@ pub(super) enum Command {
     Remove,
     /// Fall silent and begin nothing more: the program image is about to be replaced.
     Quiet(oneshot::Sender<()>),
-    /// End the task and leave the worker to the next image.
-    Freeze(oneshot::Sender<(CarriedWorker, Kept)>),
+    /// End the task and leave the worker to the next image; with `ends`, as one that was told to end.
+    Freeze {
+        ends: bool,
+        reply: oneshot::Sender<(CarriedWorker, Kept)>,
+    },
 }
 
 /// The shared face of one worker's task.

@@ -4,6 +4,7 @@
 //! is a suspect; the next start reads them one at a time, so that the next death names one; the third has it skipped.
 
 use proto::wire::channel::{SCOPE_SKIP, SCOPE_SUSPECTS};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Deaths over the same piece, as for runs.
@@ -20,7 +21,30 @@ pub struct Suspects {
     deaths: BTreeMap<String, (u32, u64)>,
 }
 
+/// The same on its way to the next program image. Fields are only ever added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CarriedSuspects {
+    pub examining: Vec<String>,
+    /// Piece, deaths over it, milliseconds since the last one.
+    pub deaths: Vec<(String, u32, u64)>,
+}
+
 impl Suspects {
+    /// For the next image, whose clock may be another one.
+    pub fn carry(&self, now_ms: u64) -> CarriedSuspects {
+        let death =
+            |(id, (deaths, at)): (&String, &(u32, u64))| (id.clone(), *deaths, now_ms.saturating_sub(*at));
+        CarriedSuspects { examining: self.examining.clone(), deaths: self.deaths.iter().map(death).collect() }
+    }
+
+    /// Goes on with what the image before knew.
+    pub fn restore(carried: CarriedSuspects, now_ms: u64) -> Self {
+        let CarriedSuspects { examining, deaths } = carried;
+        let death = |(id, deaths, ago_ms): (String, u32, u64)| (id, (deaths, now_ms.saturating_sub(ago_ms)));
+        Self { examining, deaths: deaths.into_iter().take(SUSPECTS_MAX).map(death).collect() }
+    }
+
     /// The worker reads these now; what it read before is through.
     pub fn examining(&mut self, ids: Vec<String>) {
         for id in &self.examining {
@@ -100,6 +124,20 @@ mod tests {
         assert_eq!(told(&suspects), [pair(SCOPE_SUSPECTS, "3")], "it was kept unread: done with");
         suspects.died(false, FORGET_MS + 5);
         assert!(told(&suspects).is_empty(), "long ago");
+    }
+
+    #[test]
+    fn what_is_read_and_who_died_over_it_go_on_in_the_next_image() {
+        let mut before = Suspects::default();
+        for now_ms in [5, 6] {
+            before.examining(ids("1 2"));
+            before.died(true, now_ms);
+        }
+        before.examining(ids("2"));
+        let mut after = Suspects::restore(before.carry(10), 1_000_000);
+        assert_eq!(after.carry(1_000_000), before.carry(10));
+        assert!(after.died(true, 1_000_001), "the third over the same piece");
+        assert_eq!(told(&after), [pair(SCOPE_SUSPECTS, "1"), pair(SCOPE_SKIP, "2")]);
     }
 
     #[test]

@@ -1,18 +1,23 @@
 //! Processes that die, stop, or do not come back.
 
-use super::{PATIENCE, plan, with};
+use super::{PATIENCE, end, plan, with};
 use crate::case::Case;
 use harness::gateway::{children_of, is_alive};
 use harness::matrix::Class;
-use harness::matrix::scene::Scene;
-use harness::{oracle, wait};
+use harness::matrix::scene::{Plan, Scene};
+use harness::{executables, oracle, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
 
 pub fn cases(_seed: u64) -> Vec<Case> {
-    let mut cases =
-        vec![supervisor_killed(), all_workers_killed(), supervisor_stopped(), worker_crash_loop()];
+    let mut cases = vec![
+        supervisor_killed(),
+        all_workers_killed(),
+        supervisor_stopped(),
+        worker_crash_loop(),
+        worker_spins(),
+    ];
     cases.extend([("F8 agent", "openclaw-agent"), ("F8 channel", "openclaw-channel")].map(worker_stopped));
     cases.extend(["ready", "message", "streaming", "after"].map(terminated));
     cases
@@ -129,6 +134,33 @@ fn worker_stopped((name, program): (&'static str, &'static str)) -> Case {
     case.slow = true;
     case.fault = format!("SIGSTOP of {program}");
     case.expected = "suspect, hung, ended after 30 s, replaced; the message is answered".into();
+    case
+}
+
+/// F10: the thread that runs the agent's tasks never gets any further; only its guard can still speak.
+fn worker_spins() -> Case {
+    let mut case = Case::new("F10 agent spins", || {
+        let mut plan = Plan::new(executables::with_failpoints());
+        plan.failpoints = "ag.llm.after=1*return(spin)".into();
+        async {
+            let mut scene = Scene::start(plan).await;
+            let result = async {
+                scene.ready(PATIENCE).await?;
+                message(&mut scene, 1).await?;
+                let log = scene.gateway.log();
+                if !scene.reborn() || !log.contains("dump: run ") {
+                    return Err("the agent was not replaced, or did not say where it hangs".to_owned());
+                }
+                Ok("it said where it hangs, and was replaced".to_owned())
+            }
+            .await;
+            end(scene, result).await
+        }
+    });
+    case.slow = true;
+    case.fault = "a busy loop in the agent's runtime".into();
+    case.injection = "failpoint ag.llm.after=spin".into();
+    case.expected = "hung after 30 s: dump, ABRT, a new process, one answer".into();
     case
 }
 

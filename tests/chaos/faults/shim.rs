@@ -1,7 +1,9 @@
-//! A library that is loaded before libc and gets in the way of `fsync` and `fdatasync`, steered by a file. Built by the
-//! system's C compiler; without one its cases are skipped.
+//! A library that is loaded before libc and gets in the way of `fsync` and `fdatasync`, and of the wall clock; steered by
+//! files. Built by the system's C compiler; without one its cases are skipped. Only the supervisor gets it: workers start
+//! with an environment of their own.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
@@ -29,6 +31,7 @@ impl Shim {
             return Err(format!("the shim does not build: {}", String::from_utf8_lossy(&output.stderr)));
         }
         shim.write("0 0");
+        fs::write(shim.clock(), 0_i64.to_ne_bytes()).map_err(|error| error.to_string())?;
         Ok(shim)
     }
 
@@ -40,11 +43,23 @@ impl Shim {
         self.dir.path().join("steer")
     }
 
+    fn clock(&self) -> PathBuf {
+        self.dir.path().join("clock")
+    }
+
+    /// The wall clock is off by this from now on. Written in place: the file is mapped.
+    pub fn set_clock(&self, seconds: i64) -> Result<(), String> {
+        let file = fs::OpenOptions::new().write(true).open(self.clock());
+        let written = file.and_then(|file| file.write_all_at(&seconds.to_ne_bytes(), 0));
+        written.map_err(|error| error.to_string())
+    }
+
     /// Environment of the process to disturb.
     pub fn preload(&self) -> Vec<(String, String)> {
         vec![
             ("LD_PRELOAD".into(), self.library().display().to_string()),
             ("SHIM_STEER".into(), self.steer().display().to_string()),
+            ("SHIM_CLOCK".into(), self.clock().display().to_string()),
         ]
     }
 

@@ -128,6 +128,40 @@ async fn without_room_for_descriptors_nothing_is_touched() {
     }
 }
 
+/// The state cannot be left to the next image, when everything is at rest already: the journal is enough to go on from. The
+/// image was itself put in place, and what was left to it is not taken for what is left to the next.
+#[tokio::test]
+async fn a_state_that_cannot_be_written_leads_to_a_start_from_the_journal() {
+    let model = slow_model().await;
+    let bin = installed(executables::directory());
+    let gateway = TestGateway::builder()
+        .bin(bin.path())
+        .config(model_config(&model))
+        .env("OPENCLAW_FAILPOINTS", "sv.up.state_written=return(refuse(too large))")
+        .start()
+        .await;
+    let pid = gateway.pid();
+    let armed = fs::read(executables::with_failpoints().join("openclaw")).expect("the executable");
+    install(bin.path(), "openclaw", &armed);
+    replace(&gateway, 1).await;
+    let _streaming = begin(&gateway, "k").await;
+    gateway.signal(Signal::SIGUSR1);
+    let info = wait::until(&format!("started anew; the log:\n{}", gateway.log()), async || {
+        let mut client = WsClient::try_cli(gateway.port, 4).await.ok()?;
+        let info = client.call("system.info", json!({})).await.ok()?;
+        (info["upgrades"] == 0).then_some(info)
+    })
+    .await;
+    assert_eq!((info["pid"].as_u64(), gateway.pid()), (Some(pid.into()), pid), "{info}");
+    assert!(gateway.log().contains("starting again from the journal"), "{}", gateway.log());
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    wait::until("the run is resumed", async || {
+        let history = client.call("chat.history", json!({"sessionKey": "main"})).await.ok()?;
+        history["messages"].to_string().contains(WORDS).then_some(())
+    })
+    .await;
+}
+
 fn files_of(pid: u32) -> Vec<u64> {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits");
     let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line").to_owned();

@@ -62,11 +62,17 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 
 /// Replaces a file as a whole: temporary file beside it, fsync, rename, fsync of the directory.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_after(path, bytes, || ())
+}
+
+/// The same; `written` is called between the temporary file and its new name.
+pub fn replace_after(path: &Path, bytes: &[u8], written: impl FnOnce()) -> io::Result<()> {
     let temp = temp_beside(path);
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temp)?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        written();
         fs::rename(&temp, path)?;
         sync_parent(path)
     })();

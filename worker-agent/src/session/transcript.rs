@@ -277,7 +277,10 @@ impl Transcript {
         let io = |source| TranscriptError::Io { path: path.clone(), source };
         let backup = with_suffix(&self.path, suffix);
         fs::hard_link(&self.path, &backup).map_err(io)?;
-        disk::replace(&self.path, lines).map_err(io)?;
+        failpoint::hit("ag.compact.mid");
+        let named = || failpoint::hit("ag.compact.before_rename");
+        disk::replace_after(&self.path, lines, named).map_err(io)?;
+        failpoint::hit("ag.compact.after");
         let header = self.header.clone();
         // The old lock goes with the old file only after the new one is held.
         let fresh = Self::open(&self.path, header, now_ms)?;

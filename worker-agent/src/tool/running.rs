@@ -6,14 +6,16 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, Interest, unix::AsyncFd},
     net::unix::pipe,
     sync::{mpsc, watch},
 };
@@ -329,19 +331,20 @@ impl Table {
 
 struct Pipes {
     pid: u32,
-    guard: pipe::Receiver,
+    guard: AsyncFd<OwnedFd>,
     output: pipe::Receiver,
     input: Option<pipe::Sender>,
 }
 
 impl Pipes {
-    /// The worker's ends on the event loop. A pidfd (readable once the process has ended) and a terminal's master are no
-    /// pipes, but poll like one, and this is the event loop's only owner of a foreign descriptor that needs no `unsafe`.
+    /// The worker's ends on the event loop. A terminal's master is no pipe, but reads and polls like one. A pidfd is readable
+    /// once the process has ended.
+    #[expect(deprecated, reason = "sound here: the descriptor is owned, and closed when the driver ends")]
     fn of(started: Started) -> io::Result<Self> {
         let of = |started: Started| {
             Ok(Self {
                 pid: started.pid,
-                guard: pipe::Receiver::from_owned_fd_unchecked(started.pidfd)?,
+                guard: AsyncFd::with_interest(started.pidfd, Interest::READABLE)?,
                 output: pipe::Receiver::from_owned_fd_unchecked(started.output)?,
                 input: started.input.map(pipe::Sender::from_owned_fd_unchecked).transpose()?,
             })
@@ -351,10 +354,26 @@ impl Pipes {
     }
 }
 
+/// Waits until the process has ended. Readiness is no fact: some kernels announce it for a process that lives.
+async fn ended(process: &AsyncFd<OwnedFd>) {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    loop {
+        let Ok(mut ready) = process.readable().await else {
+            // No event loop: nothing that could wait either.
+            return;
+        };
+        let mut looked = [PollFd::new(process.get_ref(), PollFlags::IN)];
+        if matches!(poll(&mut looked, Some(&now)), Ok(1..)) {
+            return;
+        }
+        ready.clear_ready();
+    }
+}
+
 struct Driver {
     running: Arc<Running>,
     output: pipe::Receiver,
-    guard: pipe::Receiver,
+    guard: AsyncFd<OwnedFd>,
     spawner: Spawner,
     notices: mpsc::Sender<ExitNotice>,
     end: watch::Sender<Option<Ended>>,
@@ -391,13 +410,13 @@ impl Driver {
         loop {
             tokio::select! {
                 biased;
-                _ended = self.guard.readable() => return killed,
+                () = ended(&self.guard) => return killed,
                 () = kill.cancelled(), if killed.is_none() => killed = Some(Killed::Asked),
                 () = &mut time_out, if killed.is_none() => killed = Some(Killed::TimedOut),
                 () = &mut insist => { self.kill_hard(); insist.as_mut().reset(tokio::time::Instant::now() + GUARD_LIMIT); continue },
                 read = self.output.read(&mut buffer), if reading => { reading = self.take(&buffer, read).await; continue },
             }
-            let _gone_already = pidfd_send_signal(&self.guard, Signal::TERM);
+            let _gone_already = pidfd_send_signal(self.guard.get_ref(), Signal::TERM);
             insist.as_mut().reset(tokio::time::Instant::now() + GUARD_LIMIT);
         }
     }
@@ -419,7 +438,7 @@ impl Driver {
         for below in tree::descendants(self.running.pid) {
             tree::signal(below, Signal::KILL);
         }
-        let _gone_already = pidfd_send_signal(&self.guard, Signal::KILL);
+        let _gone_already = pidfd_send_signal(self.guard.get_ref(), Signal::KILL);
     }
 
     async fn drain(&mut self) {

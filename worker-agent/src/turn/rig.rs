@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::StreamExt;
 use proto::wire::Id;
 use proto::wire::agent::{
-    AgentToSup, Origin, OriginKind, RunEvent, RunFinal, RunInput, RunOverrides, RunSpec,
+    AgentToSup, AskGateway, Origin, OriginKind, RunEvent, RunFinal, RunInput, RunOverrides, RunSpec,
 };
 use proto::wire::handshake::{SecretMap, WorkerConfig, WorkerPaths};
 use serde_json::{Value, json};
@@ -227,6 +227,11 @@ impl Upstream for Ear {
     }
 
     fn progressed(&self) {}
+
+    fn ask(&self, call: AskGateway, _deadline_ms: u64) -> BoxFuture<'_, Result<Value, String>> {
+        self.heard.lock().unwrap().push(AgentToSup::AskGateway(call));
+        Box::pin(async { Err("nobody is there to ask".to_owned()) })
+    }
 }
 
 pub struct Rig {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use proto::runtime::failpoint;
+use proto::wire::Id;
+use proto::wire::agent::AskGateway;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -16,7 +18,7 @@ use crate::command::status;
 use crate::session::entry::{Body, TOOL_INTENT};
 use crate::session::message::{self, Content, Message, ToolCall, ToolResultMessage};
 use crate::session::sessions::{Durability, SessionError};
-use crate::tool::{self, BoxFuture, Effect, Progress, StatusSource, ToolEnv, ToolOutcome};
+use crate::tool::{self, BoxFuture, Effect, GatewaySource, Progress, StatusSource, ToolEnv, ToolOutcome};
 
 /// Partial results that may wait for their event; further ones are dropped.
 const UPDATES_WAITING_MAX: usize = 4;
@@ -94,6 +96,7 @@ async fn perform(run: &Run, registry: &tool::registry::Registry, asked: &ToolCal
         home: Some(setup.paths.home.clone()).filter(|home| !home.as_os_str().is_empty()),
         session_key: run.spec.session_key.clone(),
         status: Arc::new(Status { agent: run.agent.clone() }),
+        gateway: Arc::new(Gateway { agent: run.agent.clone(), run_id: run.spec.run_id }),
         settings: setup.tool_settings.clone(),
         env: setup.tool_env.clone(),
         commands: run.agent.commands.clone(),
@@ -153,6 +156,26 @@ fn note_failure(run: &mut Run, asked: &ToolCall, outcome: &ToolOutcome, effect: 
         });
     } else if run.heard.failed_tool.as_ref().is_some_and(|failed| failed.name == asked.name) {
         run.heard.failed_tool = None;
+    }
+}
+
+/// Longest wait for an update, as the original has it; the supervisor bounds the command itself.
+const UPDATE_MS_MAX: u64 = 20 * 60 * 1000;
+/// Longest wait for everything else: a check of the configuration asks every worker's program, 5 s each.
+const ASK_MS_MAX: u64 = 60_000;
+
+/// The supervisor, asked on behalf of one run.
+struct Gateway {
+    agent: Arc<crate::agent::Agent>,
+    run_id: Id,
+}
+
+impl GatewaySource for Gateway {
+    fn ask<'a>(&'a self, method: &'a str, params: Value) -> BoxFuture<'a, Result<Value, String>> {
+        let deadline_ms = if method == "update.run" { UPDATE_MS_MAX } else { ASK_MS_MAX };
+        let call =
+            AskGateway { run_id: self.run_id, method: method.to_owned(), params_json: params.to_string() };
+        self.agent.up.ask(call, deadline_ms)
     }
 }
 

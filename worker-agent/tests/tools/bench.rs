@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::tool::{
-    BoxFuture, Progress, StatusSource, ToolCall, ToolEnv, ToolOutcome,
+    BoxFuture, GatewaySource, Progress, StatusSource, ToolCall, ToolEnv, ToolOutcome,
     config::ToolSettings,
     registry::Registry,
     running::{ExitNotice, Table},
@@ -47,6 +47,15 @@ impl StatusSource for Card {
     }
 }
 
+/// Tells what it was asked.
+struct Asked;
+
+impl GatewaySource for Asked {
+    fn ask<'a>(&'a self, method: &'a str, params: Value) -> BoxFuture<'a, Result<Value, String>> {
+        Box::pin(async move { Ok(serde_json::json!({"method": method, "params": params})) })
+    }
+}
+
 pub fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();
@@ -62,6 +71,7 @@ pub fn bench() -> Bench {
         home: Some(root.clone()),
         session_key: "agent:main:main".into(),
         status: Arc::new(Card),
+        gateway: Arc::new(Asked),
         settings: Arc::new(ToolSettings::default()),
         env: Arc::new(vars),
         cancel: CancellationToken::new(),

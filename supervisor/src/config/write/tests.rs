@@ -112,3 +112,21 @@ fn what_killed_writes_left_is_swept_and_nothing_else() {
     assert_eq!(gone.iter().filter(|path| path.exists()).count(), 0);
     assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
 }
+
+#[test]
+fn what_root_writes_stays_the_users() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "CI runs this as root");
+        println!("skipped: not root");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    std::os::unix::fs::chown(dir.path(), Some(1234), Some(1234)).expect("root may");
+    let (path, audit) = (dir.path().join("openclaw.json"), dir.path().join("audit.jsonl"));
+    write(&request(&path, &audit, None, "{}")).expect("written");
+    let owner = || fs::metadata(&path).expect("the file").uid();
+    assert_eq!(owner(), 1234);
+    std::os::unix::fs::chown(&path, Some(77), Some(77)).expect("root may");
+    write(&request(&path, &audit, Some("{}"), "{gateway: {}}")).expect("written");
+    assert_eq!(owner(), 77);
+}

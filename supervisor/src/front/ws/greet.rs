@@ -28,6 +28,8 @@ pub struct Greeted {
     pub caller: Caller,
     /// Response to its `connect`.
     pub response: String,
+    /// Digest of the rules by which it was let in.
+    pub admission: String,
 }
 
 /// A client that is not let in.
@@ -81,6 +83,7 @@ pub async fn greet(
     }
     let params = connect::read(&request.params).map_err(|error| refuse(Refusal::new(error)))?;
     check_phase(&gw.front.phase()).map_err(refuse)?;
+    let rules = gw.front.settings().admission_digest();
     let (admission, token) = decide(gw, &params, peer, headers, &nonce).await.map_err(refuse)?;
     let conn_id = uuid::Uuid::new_v4().to_string();
     let facts = facts(gw);
@@ -98,7 +101,7 @@ pub async fn greet(
         ip: Some(peer.ip),
         caps: params.caps,
     };
-    Ok(Greeted { caller, response })
+    Ok(Greeted { caller, response, admission: rules })
 }
 
 async fn first_message(socket: &mut Socket) -> Result<Vec<u8>, NotGreeted> {

@@ -1,7 +1,7 @@
 //! Requests of one connection that owe a response: begun, answered, and carried over an in-place restart.
 
 use crate::front::carry::CarriedRequest;
-use crate::front::carry::lot::Work;
+use crate::front::carry::lot::{Stage, Work};
 use crate::front::fanout::Conn;
 use crate::front::frame::{self, Body, Request, Unreadable};
 use crate::front::limits::WRONG_ROLE_CALLS_MAX;
@@ -20,6 +20,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// A request larger than this is not kept while it runs: at a restart its client is told to look and repeat.
 const KEPT_BYTES_MAX: usize = 256 * 1024;
+
+/// Code of a refusal that says nothing about the request itself.
+const UNAVAILABLE: &str = "UNAVAILABLE";
 
 /// The requests of one connection.
 #[derive(Default)]
@@ -155,11 +158,21 @@ impl Call {
                     self.gw.front.fanout.relieve();
                 }
             }
+            Err(error) if self.is_overtaken(&method, &error) => {
+                tracing::debug!(%conn, %method, ms, error = %error.message, "asked again by the next image");
+            }
             Err(error) => {
                 tracing::debug!(%conn, %method, ms, code = %error.code, error = %error.message, "refused");
                 self.requests.leave(self.number, || self.write(&id, Err(&error)));
             }
         }
+    }
+
+    /// What it needs was taken apart for the next image, which asks again: the client is to notice nothing.
+    fn is_overtaken(&self, method: &str, error: &RpcError) -> bool {
+        (Stage::Held..Stage::Stopping).contains(&self.gw.front.lot.stage())
+            && error.code == UNAVAILABLE
+            && rpc::at_restart(method) != Work::Change
     }
 
     async fn end(&self, id: &str, method: &str, then: impl Future<Output = Result<Body, RpcError>>) {

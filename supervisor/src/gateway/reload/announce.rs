@@ -20,6 +20,7 @@ impl Reloader {
     pub(super) async fn announce(&mut self) {
         let config = self.parts.gw.config.clone();
         let Ok(state) = tokio::task::spawn_blocking(move || config.state()).await else { return };
+        self.notice(&state).await;
         if !state.diverges() {
             // What was refused before is judged anew when it comes back.
             self.seen = Some(self.parts.gw.config.current().file.print());

@@ -7,15 +7,13 @@ use crate::config::plan::ConfigPlan;
 use crate::config::startup::StartPlan;
 use crate::config::{ConfigSnapshot, Issue};
 use crate::front::outq::CloseWith;
+use crate::front::ws::AUTH_CHANGED;
 use crate::gateway::{fd_store, start};
 use crate::lock;
 use crate::paths::Paths;
 use proto::runtime::failpoint;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// What clients that proved themselves with a secret that no longer holds are told.
-const AUTH_CHANGED: &str = "gateway auth changed";
 
 /// Where the agents of a configuration work.
 pub(super) fn workspaces(config: &ConfigSnapshot, paths: &Paths) -> Vec<PathBuf> {

@@ -46,6 +46,8 @@ fn has_token(snapshot: &ConfigSnapshot) -> bool {
 
 /// Where this start goes on. `over`: what the workers of the image before still hold.
 pub(super) async fn recover(journal: &JournalHandle, over: Option<CarriedOver>) -> Result<Recovered, String> {
+    crate::clock::begin(journal).await.map_err(|error| error.to_string())?;
+    tokio::task::spawn_local(crate::clock::follow(journal.clone()));
     let recovered = match over {
         Some(over) => journal.carry_over(over, now_us()).await,
         None => journal.recover(now_us()).await,
@@ -82,6 +84,7 @@ pub(super) async fn go_on(handles: &Handles, core: &Core, carried: State, specs:
         tokio::task::spawn_blocking(settle);
     }
     handles.channels.restore(carried.channels);
+    core.shared().blame.restore(carried.blame);
     core.adopt(carried.runs).await;
     core.shared().delivery.adopt(carried.accounts);
     let workers = &handles.workers;

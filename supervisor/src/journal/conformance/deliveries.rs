@@ -12,6 +12,7 @@ pub async fn all<S: Store>(make: &impl Fn() -> S) {
     dead_letters_can_be_sent_after_all(make()).await;
     a_person_decides(make()).await;
     old_deliveries_end_with_one_note_per_chat(make()).await;
+    a_clock_that_is_set_makes_nothing_late(make()).await;
 }
 
 fn note(n: u32, chat: &str, class: SendClass) -> NewOutbox {
@@ -269,4 +270,23 @@ async fn old_deliveries_end_with_one_note_per_chat<S: Store>(store: S) {
     let waiting = journal.due_outbox("telegram:main".into(), late, 9).await.unwrap();
     let waiting: Vec<Id> = waiting.iter().map(|row| row.item.out_id).collect();
     assert_eq!(waiting, [note_id(9)], "the one note of chat a");
+}
+
+async fn a_clock_that_is_set_makes_nothing_late<S: Store>(store: S) {
+    let journal = store.open().await;
+    journal.add_outbox(vec![note(0, "a", SendClass::A), note(1, "b", SendClass::A)]).await.unwrap();
+    to_wire(&journal, note_id(1), 1).await;
+    journal.settle(note_id(1), 1, delivered("1"), NOW).await.unwrap();
+    journal.create_run(new_run(1, "s", &[])).await.unwrap();
+    for by in [24 * HOUR, -48 * HOUR] {
+        let key = format!("basis after {by}").into_bytes();
+        assert_eq!(journal.rebase(by, key.clone()).await.unwrap(), 2, "what is open, and only that");
+        assert_eq!(journal.kv_get("clock".into()).await.unwrap(), Some(key));
+        let now = journal.run(id(1)).await.unwrap().unwrap().times.created_us;
+        assert!(journal.expire(now + HOUR, |_| None).await.unwrap().is_empty(), "set by {by} us");
+        let due = journal.due_outbox("telegram:main".into(), now, 9).await.unwrap();
+        assert_eq!(due.len(), 1, "set by {by} us: neither late nor early");
+    }
+    let done = journal.outbox(note_id(1)).await.unwrap().unwrap();
+    assert_eq!(done.item.created_us, NOW, "closed rows keep their times");
 }

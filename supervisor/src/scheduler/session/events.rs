@@ -34,6 +34,7 @@ impl Session {
             | AgentToSup::SessionChanged(_)
             | AgentToSup::MessageAppended(_)
             | AgentToSup::Steered(_)
+            | AgentToSup::AskGateway(_)
             | AgentToSup::RpcResult(_) => {}
         }
     }

@@ -5,9 +5,10 @@ use super::{Driver, random};
 use crate::upgrade::fds::{Kept, Taken};
 use crate::worker::carry::{CarriedProcess, CarriedWorker};
 use crate::worker::exit::ExitClass;
-use crate::worker::lifecycle::{Event, Signal};
+use crate::worker::lifecycle::{Event, Signal, Then};
 use crate::worker::process::Signals;
 use crate::worker::reaper::Exit;
+use crate::worker::suspects::Suspects;
 use crate::worker::{WorkerEvent, WorkerEventKind};
 use proto::runtime::link::LinkEvent;
 use std::time::{Duration, Instant};
@@ -76,10 +77,16 @@ impl Driver {
         }
     }
 
-    /// Ends the task; its worker stays.
-    pub(super) async fn freeze(mut self) -> (CarriedWorker, Kept) {
+    /// Ends the task; its worker stays. `ends`: it is told to end, and nothing that it says is heard any more.
+    pub(super) async fn freeze(mut self, ends: bool) -> (CarriedWorker, Kept) {
         let mut kept = Kept::default();
         self.slot.set_link(None);
+        if ends {
+            if let Some(running) = &mut self.running {
+                running.events = None;
+            }
+            self.step(Event::Stop { then: Then::Restart }).await;
+        }
         let status = self.slot.status();
         let process = match self.running.take() {
             Some(running) => Some(running.freeze(&mut kept).await),
@@ -97,6 +104,7 @@ impl Driver {
             last_crash: status.last_crash,
             sandbox: status.sandbox,
             log: self.ring.lines(),
+            suspects: self.suspects.carry(self.home.now_ms()),
             process,
         };
         (carried, kept)
@@ -109,6 +117,7 @@ impl Driver {
         self.life = carried.life.adopted(kind, self.spec.keep_warm);
         self.epoch = carried.epoch;
         self.deadline = carried.deadline_ms.map(|ms| now + Duration::from_millis(ms));
+        self.suspects = Suspects::restore(carried.suspects, self.home.now_ms());
         carried.log.into_iter().for_each(|line| self.ring.push(line));
         let (state, restarts) = (self.life.state(), self.life.restarts().total());
         self.slot.change(|status| {

@@ -9,6 +9,7 @@ use crate::worker::sandbox::Sandbox;
 use proto::runtime::link::{CloseReason, LinkEvent};
 use proto::wire::channel::{ChannelPhase, ChannelState, ChannelToSup};
 use proto::wire::handshake::{Hello, Ready, SupHandshake};
+use proto::wire::limits::HUNG_MS;
 use proto::wire::state::Violation;
 use std::time::Instant;
 
@@ -26,6 +27,7 @@ impl Driver {
             LinkEvent::Recovered => self.step(Event::Recovered).await,
             LinkEvent::Hung => {
                 let stopped = self.running.as_ref().is_some_and(|running| proc_view::is_stopped(running.pid));
+                tracing::error!(worker = %self.spec.id, silent_ms = HUNG_MS, stopped, "worker does not answer; it is ended and started again");
                 self.step(if stopped { Event::HungStopped } else { Event::Hung }).await;
             }
             LinkEvent::Paused => {}

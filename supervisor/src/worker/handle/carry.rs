@@ -11,11 +11,8 @@ use futures_util::future::join_all;
 use proto::wire::handshake::WorkerId;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 use tokio::sync::oneshot;
-
-/// A worker's task that is in the middle of a start answers after it: journal and configuration within 5 s each.
-const ANSWER_WITHIN: Duration = Duration::from_secs(11);
+use tokio::time::{Instant, timeout_at};
 
 /// Workers of the image before that no task has taken over yet.
 #[derive(Default)]
@@ -40,42 +37,51 @@ impl Waiting {
 impl Workers {
     /// Has every worker fall silent and everything that it said handed to the events' receiver. Nothing is started any
     /// more. There is no way back in this image.
-    pub async fn fall_quiet(&self) {
-        self.ask_all(Command::Quiet).await;
+    pub async fn fall_quiet(&self, until: Instant) {
+        self.ask_all(until, |_, reply| Command::Quiet(reply)).await;
     }
 
-    /// Waits until the events' receiver has worked off everything that was told so far.
-    pub async fn fence(&self) {
+    /// Waits until the events' receiver has worked off everything that was told so far. False: it has not by then.
+    pub async fn fence(&self, until: Instant) -> bool {
         let (reached, passed) = oneshot::channel();
         let worker = WorkerId(String::new());
         let event = WorkerEvent { worker, epoch: 0, kind: WorkerEventKind::Fence(reached) };
-        if self.home.events.send(event).await.is_ok() {
-            let _gone = passed.await;
-        }
+        let worked_off = async {
+            if self.home.events.send(event).await.is_ok() {
+                let _gone = passed.await;
+            }
+        };
+        timeout_at(until, worked_off).await.is_ok()
     }
 
-    /// Ends every worker's task and gives what the next image needs; the processes run on.
-    pub async fn freeze(&self) -> (CarriedWorkers, Kept) {
+    /// Ends every worker's task and gives what the next image needs; the processes run on, but for `unsettled` ones: what
+    /// these do is not known to the next image, so they are told to end, and nothing is started beside them before.
+    pub async fn freeze(&self, unsettled: &BTreeSet<WorkerId>, until: Instant) -> (CarriedWorkers, Kept) {
         self.home.reaper.hold();
         let (mut workers, mut kept) = (Vec::new(), Kept::default());
-        for (worker, fds) in self.ask_all(Command::Freeze).await {
+        let freeze = |worker: &WorkerId, reply| Command::Freeze { ends: unsettled.contains(worker), reply };
+        for (worker, fds) in self.ask_all(until, freeze).await {
             workers.push(worker);
             kept.append(fds);
         }
         (CarriedWorkers { clock_ms: self.home.now_ms(), workers }, kept)
     }
 
-    async fn ask_all<T>(&self, make: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
+    async fn ask_all<T>(
+        &self,
+        until: Instant,
+        make: impl Fn(&WorkerId, oneshot::Sender<T>) -> Command,
+    ) -> Vec<T> {
         let asked = self.registry.all().into_iter().filter_map(|(id, slot)| {
             let (reply, answer) = oneshot::channel();
-            self.command(&id, &slot, make(reply)).then_some((id, answer))
+            let command = make(&id, reply);
+            self.command(&id, &slot, command).then_some((id, answer))
         });
         let answers = join_all(asked.map(async |(id, answer)| {
-            let answer = tokio::time::timeout(ANSWER_WITHIN, answer).await;
-            match answer {
+            match timeout_at(until, answer).await {
                 Ok(Ok(answer)) => Some(answer),
                 _ => {
-                    tracing::error!(worker = %id, "its task does not answer; the worker ends with the upgrade");
+                    tracing::error!(worker = %id, "its task does not answer; a worker that is not handed over ends");
                     None
                 }
             }

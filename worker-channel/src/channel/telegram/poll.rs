@@ -108,6 +108,7 @@ impl<'a> Poll<'a> {
     async fn log_in(&self) -> Result<User, ApiError> {
         let api = &self.telegram.api;
         let me: User = api.call("getMe", &json!({})).await?;
+        proto::runtime::failpoint::hit("ch.login.mid");
         // A webhook of an earlier set-up would keep every poll from working; what waits there stays.
         api.call::<Value>("deleteWebhook", &json!({"drop_pending_updates": false})).await?;
         let commands = &self.telegram.settings.custom_commands;
@@ -190,6 +191,10 @@ impl<'a> Poll<'a> {
         self.suspects.retain(|id| *id > last);
         self.feed.supervisor.examining(Vec::new()).await;
         proto::runtime::failpoint::hit("ch.ack.after");
+        if updates.len() >= POLL_UPDATES_MAX {
+            // There is more of what came while nobody listened.
+            proto::runtime::failpoint::hit("ch.backfill.mid");
+        }
         Ok(())
     }
 
