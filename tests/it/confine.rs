@@ -1,11 +1,13 @@
 //! What is in force for each kind of worker and for its commands, and what people see of it. Attacks are `escape`'s.
 
 use super::recovery::model_config;
-use harness::gateway::{Builder, TestGateway};
+use harness::gateway::{Builder, TestGateway, children_of, command_line};
 use harness::model_server::{ModelServer, Reply, Rule, Script};
 use harness::telegram_server::TelegramServer;
 use harness::wait;
 use harness::ws_client::WsClient;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs;
 
@@ -203,6 +205,25 @@ async fn network_is_off_until_it_is_on() {
     let on = json!({"agents": {"defaults": {"isolation": {"network": true}}}});
     let told = run(TestGateway::builder().config(on), "exec", json!({"command": connect})).await;
     assert!(told.contains("connected"), "{told}");
+}
+
+/// Nobody can take the keeper's place, so its worker goes with it, and the next one has its own.
+#[tokio::test]
+async fn a_killed_keeper_takes_its_worker_with_it() {
+    let model = model("exec", json!({"command": "touch a && chmod 750 a && stat -c %a a"})).await;
+    let gateway = TestGateway::builder().config(model_config(&model)).start().await;
+    let worker = gateway.worker("openclaw-agent").await;
+    let keeper = wait::until("a keeper", async || {
+        children_of(worker).into_iter().find(|pid| command_line(*pid).contains("__attributes"))
+    })
+    .await;
+    kill(Pid::from_raw(keeper as i32), Signal::SIGKILL).expect("a process of this test");
+    wait::until("another worker", async || {
+        gateway.workers("openclaw-agent").first().copied().filter(|pid| *pid != worker)
+    })
+    .await;
+    let told = result(&gateway, &model).await;
+    assert!(told.contains("750"), "{told}");
 }
 
 /// A password is called anything; so nothing of the environment is passed on that is not known to be none, or named.

@@ -381,6 +381,11 @@ pub fn children_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Children of an agent's worker but for the keeper of attributes, which lives as long as the worker.
+pub fn commands_of(worker: u32) -> Vec<u32> {
+    children_of(worker).into_iter().filter(|pid| !command_line(*pid).contains(" __attributes")).collect()
+}
+
 pub fn command_line(pid: u32) -> String {
     let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&raw).replace('\0', " ")

@@ -243,7 +243,7 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
         pairing: PairingStore::new(&paths.credentials_dir),
         restarts: Restarts::new(restarted_ms, carried.upgrades, carried.outcome()),
     };
-    let core = start_core(&handles, inbox, events);
+    let core = start_core(&handles, events);
     crate::takeover::run(&handles).await;
     let runtime_token = goes_on::runtime_token(&plan, &config.current(), &carried);
     let stop_asked = carried.stop_asked;
@@ -251,6 +251,8 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
         .map_err(&fatal)?;
     goes_on::go_on(&handles, &core, carried, provisioner.specs()).await;
     resume(&core, recovered).await;
+    // Only now: a client's next message must not overtake what its session had begun.
+    tokio::task::spawn_local(core.clone().serve(inbox));
     tokio::task::spawn_local(super::sentinel::tell(handles.clone()));
     let locks = Rc::new(locks);
     let lanes = core.shared().lanes.clone();
@@ -299,14 +301,9 @@ fn open_front(
     Ok((settings, front, fanned))
 }
 
-/// The core's task and the one that hands it what workers say.
-fn start_core(
-    handles: &Handles,
-    inbox: mpsc::Receiver<crate::scheduler::Command>,
-    events: mpsc::Receiver<crate::worker::WorkerEvent>,
-) -> Core {
+/// The core, and the task that hands it what workers say.
+fn start_core(handles: &Handles, events: mpsc::Receiver<crate::worker::WorkerEvent>) -> Core {
     let core = build_core(handles);
-    tokio::task::spawn_local(core.clone().serve(inbox));
     let pump = Pump {
         core: core.clone(),
         intake: Intake::new(core.clone(), handles.pairing.clone()),

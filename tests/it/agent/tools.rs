@@ -1,7 +1,7 @@
 //! Tools in a turn: what they leave running, what they give back, what happens when their process dies.
 
 use super::{asked, history, scene, scene_with, send, then, when};
-use harness::gateway::{TestGateway, children_of, command_line, is_alive};
+use harness::gateway::{TestGateway, children_of, command_line, commands_of, is_alive};
 use harness::model_server::{Call, Reply, Rule};
 use harness::wait;
 use harness::ws_client::{WsClient, chat_text};
@@ -14,8 +14,9 @@ fn exec(command: &str) -> Reply {
 }
 
 /// All processes below this one.
+/// Commands of a worker and all that they started.
 fn tree(pid: u32) -> Vec<u32> {
-    let mut all = children_of(pid);
+    let mut all = commands_of(pid);
     let mut at = 0;
     while let Some(next) = all.get(at) {
         all.extend(children_of(*next));

@@ -2,7 +2,7 @@
 //! gateway's health are asked all the while (see `Scene::attack`).
 
 use super::scene::{NOBODY, Scene, exec, scripted};
-use harness::gateway::{children_of, command_line, is_alive};
+use harness::gateway::{command_line, commands_of, is_alive};
 use harness::wait;
 use serde_json::json;
 use std::fs;
@@ -101,7 +101,7 @@ async fn zombies_and_daemons_are_gone_with_their_call() {
     })
     .await;
     let worker = scene.plan.own_worker as u32;
-    wait::until("nothing is left below the worker", async || children_of(worker).is_empty().then_some(()))
+    wait::until("nothing is left below the worker", async || commands_of(worker).is_empty().then_some(()))
         .await;
     assert!(result.contains("daemon: "), "{result}");
 }

@@ -63,10 +63,13 @@ async fn a_signal_between_two_images_reaches_the_next_one() {
     }
 }
 
+/// The journal takes the first message and hangs on the second.
+const HANGS: &str = "sv.c1.mid=1*off->1*sleep(90000)";
+
 /// A run under way, and a second message for its session on which the journal hangs.
 async fn hanging(model: &ModelServer) -> (TestGateway, WsClient) {
     let config = model_config(model);
-    let gateway = with_failpoint("sv.c1.mid=1*off->1*sleep(90000)", config).await;
+    let gateway = with_failpoint(HANGS, config).await;
     let mut client = WsClient::cli(gateway.port, 4).await;
     let params = json!({"sessionKey": "main", "message": "patience", "idempotencyKey": "k"});
     client.call("chat.send", params).await.expect("accepted");

@@ -10,7 +10,7 @@
 //! ```
 //! The keeper is outside of the filter, since it makes the very calls; it is started before the worker has secrets or reads
 //! anything that strangers wrote, and a second listener below the first one is impossible. When it dies the calls fail
-//! (ENOSYS): nothing opens.
+//! (ENOSYS), nothing opens, and its worker ends with it and is started again.
 //!
 //! A worker itself sets no modes and no times: its memory is closed to the keeper as to everybody, so it is refused.
 //!

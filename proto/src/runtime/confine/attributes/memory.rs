@@ -53,12 +53,17 @@ pub fn keep(socket: UnixStream) {
     *ASKED_HERE.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(socket);
 }
 
-/// Starts the thread of a worker that opens the memory of its commands for its keeper; none without a keeper.
+/// Starts the thread of a worker that opens the memory of its commands for its keeper; none without a keeper. When the keeper
+/// is killed, the worker ends in the same way: no other one could take its place, and no run is to blame for it.
 pub fn lend_memory() -> io::Result<()> {
     let socket = ASKED_HERE.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     let Some(socket) = socket else { return Ok(()) };
     socket.set_read_timeout(None)?;
-    std::thread::Builder::new().name("lend-memory".to_owned()).spawn(move || lend(&socket))?;
+    std::thread::Builder::new().name("lend-memory".to_owned()).spawn(move || {
+        lend(&socket);
+        let _ends_here =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    })?;
     Ok(())
 }
 
