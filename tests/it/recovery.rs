@@ -7,6 +7,7 @@ use harness::ws_client::{WsClient, chat_text};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use std::process::Stdio;
 
 fn kill9(pid: u32) {
     kill(Pid::from_raw(pid as i32), Signal::SIGKILL).expect("our own process");
@@ -56,6 +57,23 @@ async fn an_agent_killed_in_mid_stream_answers_once_and_completely() {
     let messages = history(&mut client).await;
     let answers = messages.iter().filter(|message| message["role"] == "assistant").count();
     assert_eq!(answers, 1, "{messages:#?}");
+}
+
+#[tokio::test]
+async fn a_command_line_that_waits_gets_its_answer_over_a_kill_of_the_gateway() {
+    let (mut gateway, model) = slow_gateway().await;
+    let mut asking = gateway.command(&["agent", "--message", "count"]);
+    let asking = asking.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    wait::until("the model is asked", async || (!model.book().is_empty()).then_some(())).await;
+    gateway.kill9();
+    gateway.restart().await;
+    let told =
+        tokio::task::spawn_blocking(|| asking.wait_with_output()).await.expect("joined").expect("ended");
+    let said = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert_eq!(said.trim(), "one two three four five six seven eight nine ten", "{told:?}");
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    let asked = history(&mut client).await.iter().filter(|message| message["role"] == "user").count();
+    assert_eq!(asked, 1, "the message is there once");
 }
 
 #[tokio::test]

@@ -163,6 +163,9 @@ async fn what_a_killed_gateway_left_behind_is_ended_by_the_next_one() {
     ready(&gateway).await;
     gateway.terminate();
     assert!(!noted.exists(), "an orderly stop leaves no note");
+    let log = gateway.log();
+    let ends: Vec<&str> = log.lines().filter(|line| line.contains("worker stopped")).collect();
+    assert!(!ends.is_empty() && ends.iter().all(|line| line.contains("ended=exit code 0")), "{ends:#?}");
 }
 
 /// Pids that a tool wrote, one a file.

@@ -271,7 +271,13 @@ impl TestGateway {
 
     /// A command of our own command line against this gateway.
     pub fn cli(&self, args: &[&str]) -> std::process::Output {
-        Command::new(self.bin.join("openclaw"))
+        self.command(args).output().expect("the command line can be started")
+    }
+
+    /// A command line that has still to be started.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.bin.join("openclaw"));
+        command
             .args(args)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -279,9 +285,8 @@ impl TestGateway {
             .env("OPENCLAW_STATE_DIR", self.state_dir())
             .env("OPENCLAW_GATEWAY_PORT", self.port.to_string())
             .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .output()
-            .expect("the command line can be started")
+            .stdin(Stdio::null());
+        command
     }
 
     /// The home directory stays after this test, for somebody to look into. None when it could not be kept.

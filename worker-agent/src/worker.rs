@@ -116,7 +116,13 @@ fn start() -> Result<(), WorkerError> {
 /// Everything that tools started and that still lives.
 fn kill_children() {
     let own = std::process::id();
-    crate::tool::tree::kill_until_empty(|| crate::tool::tree::children(own), Duration::from_secs(1));
+    // The keeper ends with this process, and would take it along.
+    let keeper = proto::runtime::confine::attributes::keeper();
+    let all = || {
+        let children = crate::tool::tree::children(own);
+        children.into_iter().filter(|pid| Some(*pid) != keeper).collect::<Vec<u32>>()
+    };
+    crate::tool::tree::kill_until_empty(all, Duration::from_secs(1));
 }
 
 async fn run(started: Started, spawner: Spawner) -> Result<(), WorkerError> {

@@ -1,13 +1,17 @@
 //! `openclaw agent --message <text>`: one turn, its answer on standard output.
 
+use super::client::{Client, ClientError};
 use super::invocation::{Failure, Invocation};
 use super::output;
 use crate::exit_code;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The gateway ends a run at its own time-out; this is the room behind it.
 const ANSWER_ROOM: Duration = Duration::from_secs(45);
+/// What a gateway that went away gets to come back: a service manager starts it within seconds.
+const BACK_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -69,7 +73,7 @@ impl Args {
         } else {
             Duration::from_secs(self.timeout)
         };
-        let answer = invocation.client()?.call("agent", &params, limit + ANSWER_ROOM)?;
+        let answer = ask(invocation, &params, limit + ANSWER_ROOM)?;
         if self.json {
             output::json(&answer)?;
         } else {
@@ -82,5 +86,46 @@ impl Args {
             return Ok(exit_code::OK);
         }
         Err(Failure::new(output::text(&answer, "/summary").to_owned()))
+    }
+}
+
+/// Asks, and asks again when the gateway ended or was replaced meanwhile. The key stays the same: a message that is stored
+/// is not stored again, and its answer is waited for.
+fn ask(invocation: &Invocation, params: &Value, limit: Duration) -> Result<Value, Failure> {
+    let begun = Instant::now();
+    let mut client = invocation.client()?;
+    let mut gone: Option<Instant> = None;
+    loop {
+        let error = match client.call("agent", params, limit.saturating_sub(begun.elapsed())) {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let away = gone.is_some_and(|since| since.elapsed() < BACK_WITHIN);
+        match &error {
+            ClientError::Closed | ClientError::Io(_) if begun.elapsed() < limit => {
+                gone = Some(Instant::now());
+            }
+            // It is starting.
+            ClientError::Method(refusal) if away && refusal.code == "UNAVAILABLE" => {}
+            _ => return Err(error.into()),
+        }
+        client = back(invocation)?;
+    }
+}
+
+fn back(invocation: &Invocation) -> Result<Client, Failure> {
+    let until = Instant::now() + BACK_WITHIN;
+    loop {
+        std::thread::sleep(LOOK_AGAIN);
+        match Client::connect(&invocation.paths) {
+            Ok(client) => return Ok(client),
+            Err(_) if Instant::now() < until => {}
+            Err(error) => {
+                return Err(Failure::new(format!(
+                    "gateway closed the connection and is not back after {} s ({error}).\nA message that it had accepted is kept and answered when it runs again; see `openclaw sessions`. Sending it again would be a second message.",
+                    BACK_WITHIN.as_secs()
+                )));
+            }
+        }
     }
 }

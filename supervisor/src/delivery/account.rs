@@ -218,6 +218,7 @@ impl AccountTask {
                 let outcome = match outcome {
                     SendOutcome::Delivered { ext_ids } => Outcome::Delivered { ext_ids },
                     SendOutcome::Retry { after_ms, why } => {
+                        tracing::warn!(account = %self.account, %out_id, after_ms, why, "a reply is not delivered yet; it is tried again");
                         let after_us = i64::try_from(after_ms.saturating_mul(1000)).unwrap_or(i64::MAX / 2);
                         Outcome::Retry { next_us: now_us().saturating_add(after_us), why }
                     }

@@ -224,8 +224,7 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
         goes_on::recover(&journal, replaces.then(|| carried.keep_only(&provisioner.specs()))).await;
     let recovered = recovered.map_err(fatal)?;
     let listeners = bind(&plan, &options, kept, &notify)?;
-    let port =
-        listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(plan.port, |a| a.port());
+    let port = port_of(&listeners).unwrap_or(plan.port);
     let boot_id = note_owner(&locks, &paths, port);
     let (workers, events) = start_workers(&paths, &journal, boot_id, std::mem::take(&mut carried.workers))
         .map_err(|error| fatal(error.to_string()))?;
@@ -254,8 +253,7 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     // Only now: a client's next message must not overtake what its session had begun.
     tokio::task::spawn_local(core.clone().serve(inbox));
     tokio::task::spawn_local(super::sentinel::tell(handles.clone()));
-    let locks = Rc::new(locks);
-    let lanes = core.shared().lanes.clone();
+    let (locks, lanes) = (Rc::new(locks), core.shared().lanes.clone());
     tokio::task::spawn_local(super::housekeeping::run(core.clone(), locks.clone()));
     drop(recovering);
     ready(&handles, &plan, &notify, started, options.welcome);
@@ -277,6 +275,10 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     let end = stop::end(parts, front, told).await;
     drop(locks);
     Ok(end)
+}
+
+fn port_of(listeners: &[TcpListener]) -> Option<u16> {
+    listeners.first()?.local_addr().ok().map(|address| address.port())
 }
 
 /// The sender of the settings, what the public side shares with the rest, and the events on their way to it.

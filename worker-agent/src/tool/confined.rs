@@ -78,7 +78,7 @@ fn told(error: ToolError) -> ToolError {
 const FILE_WORDS: [&str; 5] =
     ["Permission denied", "permission denied", "Operation not permitted", "EACCES", "EPERM"];
 /// … a connection. Few programs name the real reason.
-const NETWORK_WORDS: [&str; 13] = [
+const NETWORK_WORDS: [&str; 14] = [
     "Could not resolve host",
     "could not resolve",
     "unable to resolve",
@@ -89,6 +89,7 @@ const NETWORK_WORDS: [&str; 13] = [
     "Failed to establish a new connection",
     "Couldn't connect to server",
     "socket: Operation not permitted",
+    "connect EPERM",
     "dial tcp",
     "EAI_AGAIN",
     "Can't open socket",
@@ -144,6 +145,11 @@ fn explain_refusal(text: &str, policy: &ToolPolicy) -> Option<String> {
     if refused.is_empty() { None } else { explain(&refused.join("\n"), policy) }
 }
 
+/// Python's refusal of a call that concerns no file: it would stand behind.
+fn names_no_file(line: &str) -> bool {
+    line.trim_end().ends_with("PermissionError: [Errno 1] Operation not permitted")
+}
+
 /// What words of a failed command or file tool most likely mean under this policy, and the key that changes it.
 pub fn explain(text: &str, policy: &ToolPolicy) -> Option<String> {
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
@@ -158,7 +164,7 @@ pub fn explain(text: &str, policy: &ToolPolicy) -> Option<String> {
     if says(&PROCESS_WORDS) {
         parts.push(format!("a command may have {} processes ({key}.processes)", policy.processes));
     }
-    if !policy.network && says(&NETWORK_WORDS) {
+    if !policy.network && (says(&NETWORK_WORDS) || text.lines().any(names_no_file)) {
         parts.push(format!("commands of this agent have no network ({key}.network: true allows it)"));
     } else if says(&FILE_WORDS) {
         parts.push(format!(
@@ -186,6 +192,13 @@ mod tests {
         assert!(told("touch: cannot touch '/x': Permission denied").contains("isolation.readWrite"));
         assert!(told("curl: (6) Could not resolve host: a.b").contains("isolation.network: true"));
         assert!(told("MemoryError").contains("out of memory") && told("MemoryError").contains("7 MiB"));
+        for refused in
+            ["Error: connect EPERM 127.0.0.1:1", "PermissionError: [Errno 1] Operation not permitted\n"]
+        {
+            assert!(told(refused).contains("isolation.network: true"), "{refused}");
+        }
+        let file = told("PermissionError: [Errno 1] Operation not permitted: '/x'");
+        assert!(file.contains("isolation.readWrite"), "{file}");
         assert_eq!(told("all is well"), "");
         let well = |text: &str| explain_end(Exit::Code(0), text, &policy);
         assert!(well("cat: /x: Permission denied\nwent on").is_some_and(|why| why.contains("readOnly")));

@@ -25,7 +25,7 @@ pub use memory::lend_memory;
 
 use super::{seccomp, sys};
 use crate::wire::isolation::ToolPolicy;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -98,8 +98,17 @@ impl Keeper {
     }
 
     /// Filters this thread and all that it starts, and hands the questions over.
-    pub fn take_over(mut self) -> io::Result<()> {
+    pub fn take_over(self) -> io::Result<()> {
         let listener = sys::listen_to_calls(&seccomp::asking(answer::CALLS))?;
+        self.hand_over(&listener).inspect_err(|error| {
+            use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+            if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) {
+                memory::end_with_keeper();
+            }
+        })
+    }
+
+    fn hand_over(mut self, listener: &OwnedFd) -> io::Result<()> {
         let length = u32::try_from(self.rules.len()).map_err(io::Error::other)?.to_le_bytes();
         memory::send(&self.socket, &length, listener.as_fd())?;
         self.socket.write_all(&self.rules)?;
@@ -127,6 +136,9 @@ pub fn main(_args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn keep() -> io::Result<()> {
+    // It ends with its worker and not before: a signal for the group is the worker's to obey.
+    SigSet::all().thread_block()?;
+    sys::name_process(c"openclaw-keeper")?;
     let socket = sys::take_stdin()?;
     sys::close_inherited(&socket)?;
     // Its worker may be dead already: then the socket is at its end.

@@ -61,10 +61,14 @@ pub fn lend_memory() -> io::Result<()> {
     socket.set_read_timeout(None)?;
     std::thread::Builder::new().name("lend-memory".to_owned()).spawn(move || {
         lend(&socket);
-        let _ends_here =
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        end_with_keeper();
     })?;
     Ok(())
+}
+
+/// As the keeper was killed.
+pub fn end_with_keeper() {
+    let _ends_here = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
 }
 
 /// Until the keeper is gone.
