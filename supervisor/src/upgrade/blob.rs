@@ -81,7 +81,7 @@ pub fn decode(bytes: &[u8]) -> Result<State, Unusable> {
 /// # Errors
 /// The state is larger than [`read`] takes, or there is no memory for it.
 pub fn write(state: &State) -> Result<OwnedFd, Unusable> {
-    if let Some(why) = proto::runtime::failpoint::refusal("sv.up.state_written") {
+    if let Some(why) = proto::runtime::failpoint::refusal("sv.up.state_write") {
         return Err(Unusable::Content(why));
     }
     seal(&encode(state, SCHEMA, READABLE_BY), BYTES_MAX)

@@ -137,7 +137,7 @@ async fn a_state_that_cannot_be_written_leads_to_a_start_from_the_journal() {
     let gateway = TestGateway::builder()
         .bin(bin.path())
         .config(model_config(&model))
-        .env("OPENCLAW_FAILPOINTS", "sv.up.state_written=return(refuse(too large))")
+        .env("OPENCLAW_FAILPOINTS", "sv.up.state_write=return(refuse(too large))")
         .start()
         .await;
     let pid = gateway.pid();
