@@ -103,7 +103,12 @@ async fn the_worker_of_a_session_that_does_not_come_to_rest_ends_before_its_run_
     let history = client.call("chat.history", json!({"sessionKey": "main"})).await.expect("history");
     let texts = history["messages"].to_string();
     assert_eq!(texts.matches("patience").count(), 2, "asked once, answered once: {history}");
-    assert_eq!(model.book().len(), 2, "once by each worker");
+    // The second message is asked for again by the next image, and may be at the model by now.
+    let last = |entry: &harness::model_server::Entry| {
+        entry.body["messages"].as_array().and_then(|all| all.last().map(Value::to_string)).unwrap_or_default()
+    };
+    let asked = model.book().iter().filter(|entry| last(entry).contains("patience")).count();
+    assert_eq!(asked, 2, "once by each worker");
 }
 
 #[tokio::test]
