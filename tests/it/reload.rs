@@ -164,8 +164,12 @@ async fn while_the_file_is_wrong_everything_says_so() {
     let log = fs::read_to_string(gateway.state_dir().join("logs/gateway.log")).expect("the log");
     assert!(log.contains("config reload skipped (invalid config): openclaw.json:3:5 gateway"), "{log}");
     assert_eq!(fs::read_to_string(gateway.config_path()).expect("the config"), broken);
-    let kept: Vec<_> = fs::read_dir(gateway.state_dir().join("config/rejected")).expect("kept").collect();
-    assert_eq!(kept.len(), 2, "the text and its errors");
+    wait::until("the text and its errors are kept", async || {
+        let names = fs::read_dir(gateway.state_dir().join("config/rejected")).ok()?.flatten();
+        let names: Vec<_> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        (names.len() == 2 && names.iter().any(|name| name.ends_with(".errors.txt"))).then_some(())
+    })
+    .await;
     client.chat("main", "hello").await;
     put(&gateway, &good);
     settled(&gateway, &mut client).await;
