@@ -249,7 +249,19 @@ async fn a_registry_offers_only_what_is_allowed() {
     let all = Registry::of_all();
     assert_eq!(
         all.names(),
-        ["read", "write", "edit", "apply_patch", "grep", "find", "ls", "exec", "process", "session_status"]
+        [
+            "read",
+            "write",
+            "edit",
+            "apply_patch",
+            "grep",
+            "find",
+            "ls",
+            "exec",
+            "process",
+            "gateway",
+            "session_status"
+        ]
     );
     for definition in all.definitions() {
         assert_eq!(definition.parameters["type"], "object", "{}", definition.name);
