@@ -212,14 +212,14 @@ async fn network_is_off_until_it_is_on() {
 async fn a_killed_keeper_takes_its_worker_with_it() {
     let model = model("exec", json!({"command": "touch a && chmod 750 a && stat -c %a a"})).await;
     let gateway = TestGateway::builder().config(model_config(&model)).start().await;
-    let worker = gateway.worker("openclaw-agent").await;
+    let worker = gateway.worker("[agent:main]").await;
     let keeper = wait::until("a keeper", async || {
         children_of(worker).into_iter().find(|pid| command_line(*pid).contains("__attributes"))
     })
     .await;
     kill(Pid::from_raw(keeper as i32), Signal::SIGKILL).expect("a process of this test");
     wait::until("another worker", async || {
-        gateway.workers("openclaw-agent").first().copied().filter(|pid| *pid != worker)
+        gateway.workers("[agent:main]").first().copied().filter(|pid| *pid != worker)
     })
     .await;
     let told = result(&gateway, &model).await;
