@@ -107,3 +107,13 @@ fn users(entry: &Entry) -> Vec<String> {
         })
         .collect()
 }
+
+/// The last result of a tool that the model was told.
+fn told(request: &Entry) -> String {
+    let messages = request.body["messages"].as_array().expect("messages");
+    let result = messages.iter().rev().find(|message| message["role"] == "tool").expect("a result");
+    match result["content"].as_array() {
+        Some(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        None => result["content"].as_str().unwrap_or_default().to_owned(),
+    }
+}

@@ -94,23 +94,7 @@ pub(super) struct Driver {
 
 impl Driver {
     pub fn first_status(spec: &WorkerSpec) -> WorkerStatus {
-        WorkerStatus {
-            id: spec.id.clone(),
-            kind: spec.id.kind(),
-            pid: None,
-            epoch: 0,
-            state: State::Idle,
-            why: None,
-            since_ms: wall_ms(),
-            restarts: 0,
-            rss_kb: 0,
-            inflight: 0,
-            queue: 0,
-            lag_ms: 0,
-            last_crash: None,
-            outdated: false,
-            sandbox: None,
-        }
+        WorkerStatus::new(spec.id.clone(), State::Idle, wall_ms())
     }
 
     /// `adopted`: its worker as the image before left it.

@@ -54,17 +54,16 @@ impl WorkerStatus {
         state.as_ref().and_then(|state| state.as_str()).unwrap_or("unknown").to_owned()
     }
 
-    /// An agent's worker without a process, for tests of what is made of a status.
-    #[cfg(test)]
-    pub fn example(agent: &str, state: State) -> Self {
+    /// A worker without a process. `since_ms`: milliseconds since the epoch.
+    pub fn new(id: WorkerId, state: State, since_ms: i64) -> Self {
         Self {
-            id: WorkerId::agent(agent),
-            kind: WorkerKind::Agent,
+            kind: id.kind(),
+            id,
             pid: None,
-            epoch: 1,
+            epoch: 0,
             state,
             why: None,
-            since_ms: 0,
+            since_ms,
             restarts: 0,
             rss_kb: 0,
             inflight: 0,
@@ -74,6 +73,12 @@ impl WorkerStatus {
             outdated: false,
             sandbox: None,
         }
+    }
+
+    /// An agent's worker, for tests of what is made of a status.
+    #[cfg(test)]
+    pub fn example(agent: &str, state: State) -> Self {
+        Self { epoch: 1, ..Self::new(WorkerId::agent(agent), state, 0) }
     }
 }
 

@@ -1,23 +1,13 @@
 //! The tool `gateway`: an agent that restarts, reads and changes the gateway it runs in, and what it may not do.
 
-use super::{asked, scene, scene_with, send, then, users, when};
+use super::{asked, scene, scene_with, send, then, told, users, when};
 use crate::upgrade::replaced;
-use harness::model_server::{Entry, Reply, Rule};
+use harness::model_server::{Reply, Rule};
 use harness::ws_client::chat_text;
 use serde_json::{Value, json};
 
 fn tool(args: Value) -> Reply {
     Reply::call("gateway", args)
-}
-
-/// The last result of a tool that the model was told.
-fn told(request: &Entry) -> String {
-    let messages = request.body["messages"].as_array().expect("messages");
-    let result = messages.iter().rev().find(|message| message["role"] == "tool").expect("a result");
-    match result["content"].as_array() {
-        Some(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
-        None => result["content"].as_str().unwrap_or_default().to_owned(),
-    }
 }
 
 #[tokio::test]

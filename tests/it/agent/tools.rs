@@ -1,6 +1,6 @@
 //! Tools in a turn: what they leave running, what they give back, what happens when their process dies.
 
-use super::{asked, history, scene, scene_with, send, then, when};
+use super::{asked, history, scene, scene_with, send, then, told, when};
 use harness::gateway::{TestGateway, children_of, command_line, commands_of, is_alive};
 use harness::model_server::{Call, Reply, Rule};
 use harness::wait;
@@ -27,16 +27,6 @@ fn tree(pid: u32) -> Vec<u32> {
 
 fn pid_in(gateway: &TestGateway, file: &str) -> Option<u32> {
     std::fs::read_to_string(gateway.workspace().join(file)).ok()?.trim().parse().ok()
-}
-
-/// The last result of a tool that the model was told.
-fn told(request: &harness::model_server::Entry) -> String {
-    let messages = request.body["messages"].as_array().expect("messages");
-    let result = messages.iter().rev().find(|message| message["role"] == "tool").expect("a result");
-    match result["content"].as_array() {
-        Some(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
-        None => result["content"].as_str().unwrap_or_default().to_owned(),
-    }
 }
 
 #[tokio::test]
