@@ -1,5 +1,7 @@
 //! Where a provider's key comes from: auth profiles, the environment, the config, in that order. The rules are
-//! pure; reading `auth-profiles.json` is the one bit of IO, and nothing here writes it.
+//! pure; reading `auth-profiles.json` is the one bit of IO. How profiles fare is written by [`ledger`] alone.
+
+pub mod ledger;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -8,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::catalog;
+use super::cooldown::{self, Rest, Stats};
 use super::model::Secret;
 use super::settings::{AuthSection, ProviderSettings};
 
@@ -15,13 +18,31 @@ use super::settings::{AuthSection, ProviderSettings};
 const PROFILES_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// A key and where it was found, the latter for `models status` and logs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct KeyChoice {
     pub secret: Secret,
     /// `profile:<id>`, `env: <NAME>`, `models.providers.<id>.apiKey`.
     pub source: String,
     /// A token or OAuth access token rather than an API key.
     pub bearer: bool,
+    /// Id of the auth profile, for a key that comes from one.
+    pub profile: Option<String>,
+    /// Why it should not be used now.
+    pub rest: Option<Rest>,
+}
+
+impl KeyChoice {
+    fn plain(secret: Secret, source: String, bearer: bool) -> Self {
+        Self { secret, source, bearer, profile: None, rest: None }
+    }
+}
+
+/// Which auth profile a session uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    pub profile: String,
+    /// A person chose it (`/model name@profile`): no other is used. Else it is merely the one used before.
+    pub by_user: bool,
 }
 
 /// Contents of `auth-profiles.json` (version 1). Unknown credential types are skipped.
@@ -30,21 +51,7 @@ pub struct KeyChoice {
 pub struct AuthProfiles {
     profiles: BTreeMap<String, Value>,
     order: BTreeMap<String, Vec<String>>,
-    usage_stats: BTreeMap<String, UsageStats>,
-}
-
-#[derive(Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct UsageStats {
-    last_used: f64,
-    cooldown_until: f64,
-    disabled_until: f64,
-}
-
-impl UsageStats {
-    fn blocked_until(&self) -> f64 {
-        self.cooldown_until.max(self.disabled_until)
-    }
+    pub usage_stats: BTreeMap<String, Stats>,
 }
 
 struct Credential {
@@ -74,8 +81,15 @@ impl AuthProfiles {
         own
     }
 
-    /// The provider's usable profiles, best first; those that rest come last, the soonest back first.
-    pub fn ordered(&self, provider: &str, auth: &AuthSection, now_ms: f64) -> Vec<KeyChoice> {
+    /// The provider's usable profiles, best first; those that rest come last, the soonest back first. `stats` tells how
+    /// each fares.
+    pub fn ordered(
+        &self,
+        provider: &str,
+        auth: &AuthSection,
+        stats: &dyn Fn(&str) -> Stats,
+        now_ms: f64,
+    ) -> Vec<KeyChoice> {
         let explicit = self.order.get(provider).or_else(|| auth.order.get(provider));
         let listed: Vec<String> = match explicit {
             Some(order) => order.clone(),
@@ -96,7 +110,8 @@ impl AuthProfiles {
             .filter_map(|id| self.credential(&id).map(|c| (id, c)))
             .filter(|(_, c)| c.provider == provider && c.expires_ms.is_none_or(|at| at > now_ms))
             .collect();
-        let stats = |id: &str| self.usage_stats.get(id).cloned().unwrap_or_default();
+        let exempt = cooldown::exempt(provider);
+        let rest = |id: &str| if exempt { None } else { stats(id).rest(now_ms) };
         if explicit.is_none() {
             found.sort_by(|(a, x), (b, y)| {
                 x.rank.cmp(&y.rank).then(stats(a).last_used.total_cmp(&stats(b).last_used))
@@ -104,7 +119,7 @@ impl AuthProfiles {
         }
         // Stable: those that do not rest keep their order.
         found.sort_by(|(a, _), (b, _)| {
-            let until = |id: &str| Some(stats(id).blocked_until()).filter(|t| *t > now_ms).unwrap_or(0.0);
+            let until = |id: &str| rest(id).map_or(0.0, |rest| rest.until_ms);
             until(a).total_cmp(&until(b))
         });
         found
@@ -113,6 +128,8 @@ impl AuthProfiles {
                 secret: c.secret,
                 source: format!("profile:{id}"),
                 bearer: c.rank < 2,
+                rest: rest(&id),
+                profile: Some(id),
             })
             .collect()
     }
@@ -169,40 +186,53 @@ pub fn keys(
     auth: &AuthSection,
     profiles: &AuthProfiles,
     secrets: &BTreeMap<String, Secret>,
+    stats: &dyn Fn(&str) -> Stats,
     now_ms: f64,
 ) -> Vec<KeyChoice> {
-    let mut found = profiles.ordered(provider, auth, now_ms);
+    let mut found = profiles.ordered(provider, auth, stats, now_ms);
     let bearer = |name: &str| name.ends_with("_OAUTH_TOKEN");
     let usable = |name: &str| secrets.get(name).filter(|s| !s.expose().trim().is_empty()).cloned();
     for name in env_names(provider) {
         if let Some(secret) = usable(&name) {
             let bearer = bearer(&name) || is_oauth_token(&secret);
-            found.push(KeyChoice { secret, source: format!("env: {name}"), bearer });
+            found.push(KeyChoice::plain(secret, format!("env: {name}"), bearer));
         }
     }
     let place = format!("models.providers.{provider}.apiKey");
     for name in [format!("provider:{provider}"), place.clone()] {
         if let Some(secret) = usable(&name) {
             let bearer = is_oauth_token(&secret);
-            found.push(KeyChoice { secret, source: place.clone(), bearer });
+            found.push(KeyChoice::plain(secret, place.clone(), bearer));
         }
     }
     let literal = settings.and_then(|s| s.api_key.as_ref()).and_then(Value::as_str).map(str::trim);
     if let Some(text) = literal.filter(|t| !t.is_empty()) {
         match usable(text) {
-            Some(secret) => {
-                found.push(KeyChoice { secret, source: format!("env: {text}"), bearer: bearer(text) })
-            }
+            Some(secret) => found.push(KeyChoice::plain(secret, format!("env: {text}"), bearer(text))),
             // An unresolved reference or a masked value is no key.
             None if text.starts_with("${") || text.contains("REDACTED") => {}
             None => {
                 let secret = Secret::new(text);
                 let bearer = is_oauth_token(&secret);
-                found.push(KeyChoice { secret, source: place, bearer });
+                found.push(KeyChoice::plain(secret, place, bearer));
             }
         }
     }
     found
+}
+
+/// The keys in the order in which a session uses them: a person's choice alone, the one used before first unless it
+/// rests.
+pub fn pinned(mut keys: Vec<KeyChoice>, pin: Option<&Pin>) -> Vec<KeyChoice> {
+    let Some(pin) = pin else { return keys };
+    let Some(at) = keys.iter().position(|key| key.profile.as_ref() == Some(&pin.profile)) else { return keys };
+    if pin.by_user {
+        return vec![keys.swap_remove(at)];
+    }
+    if keys[at].rest.is_none() {
+        keys[..=at].rotate_right(1);
+    }
+    keys
 }
 
 /// Anthropic's set-up and OAuth tokens are recognised by their prefix wherever they stand.

@@ -2,15 +2,17 @@
 //! Built from one configuration and its secrets; a change of either makes a new one.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::auth::{self, AuthProfiles, KeyChoice};
+use super::auth::ledger::Ledger;
+use super::auth::{self, AuthProfiles, KeyChoice, Pin};
 use super::catalog;
+use super::cooldown::Rest;
 use super::failure::{ProviderError, Reason};
 use super::http::{self, Http};
 use super::model::{Deadlines, Endpoint, Model, Secret};
@@ -22,12 +24,17 @@ use super::{Call, EventStream, Provider};
 
 /// All that is known of models. Cheap to clone.
 #[derive(Clone)]
-pub struct Models(Arc<Inner>);
+pub struct Models {
+    shared: Arc<Inner>,
+    /// The auth profile of the session that these are used for.
+    pin: Option<Pin>,
+}
 
 struct Inner {
     agent_id: String,
     settings: Settings,
     profiles: AuthProfiles,
+    ledger: Ledger,
     secrets: BTreeMap<String, Secret>,
     retry: RetryPolicy,
     http: Http,
@@ -45,8 +52,8 @@ pub struct Selected {
     provider: &'static dyn Provider,
     /// `params` of the model's settings: defaults of every request.
     pub params: Map<String, Value>,
-    /// Further keys, for when the first one is refused or limited.
-    spare_keys: Vec<KeyChoice>,
+    /// The keys, best first: the others are for when the first one is refused or limited.
+    keys: Vec<KeyChoice>,
 }
 
 impl std::fmt::Debug for Selected {
@@ -67,18 +74,37 @@ impl Models {
         secrets: impl IntoIterator<Item = (String, String)>,
         profiles: AuthProfiles,
     ) -> Self {
+        Self::kept_in(None, agent_id, config, secrets, profiles)
+    }
+
+    /// How the profiles fare is kept in `file`.
+    fn kept_in(
+        file: Option<PathBuf>,
+        agent_id: &str,
+        config: &Value,
+        secrets: impl IntoIterator<Item = (String, String)>,
+        profiles: AuthProfiles,
+    ) -> Self {
         let settings = Settings::from_config(config);
         let own = settings.agent(agent_id).and_then(|a| a.retry.as_ref());
         let retry = RetryPolicy::from_config(own.or(settings.defaults.retry.as_ref()));
         let secrets = secrets.into_iter().map(|(name, text)| (name, Secret::new(text))).collect();
-        Self(Arc::new(Inner {
+        let (rules, stats) = (settings.auth.cooldowns.clone(), profiles.usage_stats.clone());
+        let shared = Inner {
             agent_id: agent_id.to_owned(),
             settings,
             profiles,
+            ledger: Ledger::new(file, rules, stats),
             secrets,
             retry,
             http: Http::default(),
-        }))
+        };
+        Self { shared: Arc::new(shared), pin: None }
+    }
+
+    /// The same, used with the auth profile of one session.
+    pub fn pinned(&self, pin: Pin) -> Self {
+        Self { shared: self.shared.clone(), pin: Some(pin) }
     }
 
     /// The same with the auth profiles of `<agent_dir>/auth-profiles.json`, completed by the main agent's.
@@ -90,19 +116,20 @@ impl Models {
         main_agent_dir: Option<&Path>,
     ) -> Self {
         let file = |dir: &Path| dir.join("auth-profiles.json");
-        let profiles = AuthProfiles::read(&file(agent_dir), main_agent_dir.map(file).as_deref());
-        Self::new(agent_id, config, secrets, profiles)
+        let own = file(agent_dir);
+        let profiles = AuthProfiles::read(&own, main_agent_dir.map(file).as_deref());
+        Self::kept_in(Some(own), agent_id, config, secrets, profiles)
     }
 
     /// Models to try for a turn, in order. `requested` is the override of the run or the session.
     pub fn chain(&self, requested: Option<&str>) -> Result<Vec<ModelRef>, SelectError> {
-        select::chain(requested, &self.0.settings, &self.0.agent_id)
+        select::chain(requested, &self.shared.settings, &self.shared.agent_id)
     }
 
     /// What a text means, if a person may switch to it.
     pub fn permitted(&self, text: &str) -> Result<ModelRef, SelectError> {
-        let wanted = select::meant(text, &self.0.settings)?;
-        if !select::allowed(&wanted, &self.0.settings, &self.0.agent_id) {
+        let wanted = select::meant(text, &self.shared.settings)?;
+        if !select::allowed(&wanted, &self.shared.settings, &self.shared.agent_id) {
             return Err(SelectError::NotAllowed { reference: wanted.to_string() });
         }
         self.select(&wanted)?;
@@ -112,7 +139,7 @@ impl Models {
     /// The model behind a reference. A missing key is not an error here: it becomes one when the model is called,
     /// so that the turn can go on to a fallback.
     pub fn select(&self, wanted: &ModelRef) -> Result<Selected, SelectError> {
-        let inner = &self.0;
+        let inner = &self.shared;
         let configured = self.configured(&wanted.provider);
         let built_in = self.built_in(&wanted.provider);
         if configured.is_none() && built_in.is_none() {
@@ -135,8 +162,12 @@ impl Models {
             .or(built_in.map(|b| b.base_url))
             .ok_or_else(|| SelectError::NoBaseUrl { provider: wanted.provider.clone() })?;
         let wants_key = configured.and_then(|c| c.auth_header) != Some(false);
-        let mut keys = if wants_key { self.keys(&wanted.provider) } else { Vec::new() }.into_iter();
-        let key = keys.next();
+        let mut keys =
+            if wants_key { auth::pinned(self.keys(&wanted.provider), self.pin.as_ref()) } else { Vec::new() };
+        // The same key from two places is one key: a second refusal would tell nothing.
+        let mut seen: Vec<Secret> = Vec::new();
+        keys.retain(|key| !seen.contains(&key.secret) && { seen.push(key.secret.clone()); true });
+        let key = keys.first();
         let keyless = !wants_key || built_in.is_some_and(|b| b.keyless) || http::is_local(base_url);
         let missing_key = (key.is_none() && !keyless).then(|| {
             let names = auth::env_names(&wanted.provider).join(" or ");
@@ -146,20 +177,19 @@ impl Models {
         headers.extend(model.headers.clone());
         let endpoint = Endpoint {
             base_url: base_url.trim_end_matches('/').to_owned(),
-            bearer: key.as_ref().is_some_and(|k| k.bearer),
-            key: key.as_ref().map(|k| k.secret.clone()),
+            bearer: key.is_some_and(|k| k.bearer),
+            key: key.map(|k| k.secret.clone()),
             headers,
             deadlines: Deadlines::for_url(base_url),
         };
-        let first = endpoint.key.clone();
         Ok(Selected {
             params: inner.params(&model),
             model: Arc::new(model),
             endpoint: Arc::new(endpoint),
-            key_source: key.map(|k| k.source),
+            key_source: key.map(|k| k.source.clone()),
             missing_key,
             provider,
-            spare_keys: keys.filter(|k| Some(&k.secret) != first.as_ref()).collect(),
+            keys,
         })
     }
 
@@ -189,14 +219,15 @@ impl Models {
             model: selected.model.clone(),
             endpoint: selected.endpoint.clone(),
             request: Arc::new(request),
-            http: self.0.http.clone(),
+            http: self.shared.http.clone(),
         };
         let price = selected.model.price;
         let bounds = Bounds {
-            policy: self.0.retry,
+            policy: self.shared.retry,
             budget: budget.clone(),
-            keys: selected.spare_keys.len().saturating_add(1),
+            keys: selected.keys.len().max(1),
             level,
+            ended: self.recorder(selected),
         };
         let (model, token, selected) = (selected.model.clone(), cancel.clone(), selected.clone());
         let start =
@@ -208,18 +239,41 @@ impl Models {
         }))
     }
 
+    /// Writes down how the profiles behind the selected keys fare.
+    fn recorder(&self, selected: &Selected) -> retry::Ended {
+        let profiles: Vec<Option<String>> = selected.keys.iter().map(|key| key.profile.clone()).collect();
+        let (ledger, provider) = (self.shared.ledger.clone(), selected.model.provider.clone());
+        Box::new(move |key, failure| {
+            if let Some(id) = profiles.get(key).and_then(Option::as_deref) {
+                ledger.record(id, &provider, failure, now_ms());
+            }
+        })
+    }
+
     /// The keys of a provider, best first.
     pub fn keys(&self, provider: &str) -> Vec<KeyChoice> {
-        let inner = &self.0;
-        let now_ms = jiff::Timestamp::now().as_millisecond() as f64;
+        let inner = &self.shared;
         let configured = self.configured(provider);
-        auth::keys(provider, configured, &inner.settings.auth, &inner.profiles, &inner.secrets, now_ms)
+        let (auth, profiles, secrets) = (&inner.settings.auth, &inner.profiles, &inner.secrets);
+        auth::keys(provider, configured, auth, profiles, secrets, &|id| inner.ledger.of(id), now_ms())
+    }
+
+    /// Why a model should be passed over for now: every key of its provider rests. `None` once in a while for one that
+    /// is only limited, so that the end of the limit is found.
+    pub fn resting(&self, wanted: &ModelRef) -> Option<Rest> {
+        let keys = self.keys(&wanted.provider);
+        let rests: Vec<Rest> = keys.iter().filter_map(|key| key.rest.clone()).collect();
+        if keys.is_empty() || rests.len() < keys.len() {
+            return None;
+        }
+        let soonest = rests.into_iter().min_by(|a, b| a.until_ms.total_cmp(&b.until_ms))?;
+        (!self.shared.ledger.may_probe(&wanted.provider, &soonest, now_ms())).then_some(soonest)
     }
 
     /// Ids of all providers that a reference may name.
     pub fn provider_ids(&self) -> Vec<String> {
         let mut ids: Vec<String> =
-            self.0.settings.models.providers.keys().map(|id| catalog::normalised(id)).collect();
+            self.shared.settings.models.providers.keys().map(|id| catalog::normalised(id)).collect();
         ids.extend(catalog::ALL.iter().filter(|b| self.built_in(b.id).is_some()).map(|b| b.id.to_owned()));
         ids.sort();
         ids.dedup();
@@ -230,7 +284,7 @@ impl Models {
     /// (allow-list or configured providers, and the agent's own models), or everything when it says nothing;
     /// `view` = `all` shows everything.
     pub fn rows(&self, protocol: u8, view: &str) -> Vec<Value> {
-        let inner = &self.0;
+        let inner = &self.shared;
         let mut refs: Vec<ModelRef> = Vec::new();
         let mut add = |wanted: ModelRef| {
             if !refs.contains(&wanted) {
@@ -280,17 +334,17 @@ impl Models {
     }
 
     fn alias(&self, reference: &str) -> Option<String> {
-        let entry = self.0.settings.defaults.models.get(reference)?;
+        let entry = self.shared.settings.defaults.models.get(reference)?;
         entry.alias.clone().filter(|a| !a.is_empty())
     }
 
     fn configured(&self, provider: &str) -> Option<&ProviderSettings> {
-        let providers = &self.0.settings.models.providers;
+        let providers = &self.shared.settings.models.providers;
         providers.iter().find(|(id, _)| catalog::normalised(id) == provider).map(|(_, p)| p)
     }
 
     fn built_in(&self, provider: &str) -> Option<&'static catalog::BuiltIn> {
-        let replaced = self.0.settings.models.mode.as_deref() == Some("replace");
+        let replaced = self.shared.settings.models.mode.as_deref() == Some("replace");
         catalog::find(provider).filter(|b| !replaced || b.id == "demo")
     }
 
@@ -319,13 +373,18 @@ impl Models {
 }
 
 impl Selected {
+    /// Id of the auth profile that is asked with first.
+    pub fn profile(&self) -> Option<&str> {
+        self.keys.first()?.profile.as_deref()
+    }
+
     /// The call with another key or thinking level.
     fn varied(&self, call: &Call, variant: Variant) -> Call {
         let mut call = call.clone();
         if call.request.thinking != variant.level {
             Arc::make_mut(&mut call.request).thinking = variant.level;
         }
-        if let Some(spare) = variant.key.checked_sub(1).and_then(|at| self.spare_keys.get(at)) {
+        if let Some(spare) = self.keys.get(variant.key).filter(|_| variant.key > 0) {
             let endpoint = Arc::make_mut(&mut call.endpoint);
             (endpoint.key, endpoint.bearer) = (Some(spare.secret.clone()), spare.bearer);
         }
@@ -345,6 +404,10 @@ impl Inner {
         params.extend(self.settings.agent(&self.agent_id).map(|a| a.params.clone()).unwrap_or_default());
         params
     }
+}
+
+fn now_ms() -> f64 {
+    jiff::Timestamp::now().as_millisecond() as f64
 }
 
 fn overlay(model: &mut Model, own: &ModelSettings) {

@@ -144,6 +144,9 @@ pub struct Variant {
 
 type Start = Box<dyn Fn(Variant) -> EventStream + Send + Sync>;
 
+/// Told how each request ended: the number of its key, and the failure if it was one.
+pub type Ended = Box<dyn Fn(usize, Option<Reason>) + Send + Sync>;
+
 /// One model call with its repetitions.
 struct Attempts {
     start: Start,
@@ -154,6 +157,7 @@ struct Attempts {
     variant: Variant,
     /// Number of keys.
     keys: usize,
+    ended: Ended,
     current: Option<EventStream>,
     wait: Option<Duration>,
     /// Requests sent for this call.
@@ -170,6 +174,7 @@ pub struct Bounds {
     /// Number of keys that the provider may be called with, at least 1.
     pub keys: usize,
     pub level: ThinkingLevel,
+    pub ended: Ended,
 }
 
 /// Streams the events of the first attempt that ends well, with a `Restart` before each repetition.
@@ -187,6 +192,7 @@ pub fn with_retries(
         cancel,
         variant: Variant { level: bounds.level, key: 0 },
         keys: bounds.keys,
+        ended: bounds.ended,
         current: None,
         wait: None,
         sent: 0,
@@ -224,6 +230,9 @@ impl Attempts {
         Some(match stream.next().await {
             Some(Ok(event)) => {
                 self.over = matches!(event, ProviderEvent::Done { .. });
+                if self.over {
+                    (self.ended)(self.variant.key, None);
+                }
                 self.dirty |= !matches!(event, ProviderEvent::Usage(_));
                 Ok(event)
             }
@@ -238,6 +247,7 @@ impl Attempts {
     fn failed(&mut self, error: ProviderError) -> Result<ProviderEvent, ProviderError> {
         // Dropping the stream closes the broken connection before the wait.
         self.current = None;
+        (self.ended)(self.variant.key, Some(error.reason));
         let reference = self.model.reference();
         let used = self.budget.used(&reference);
         let wait = match decide(&self.policy, error.reason, error.retry_after, used, random_unit()) {

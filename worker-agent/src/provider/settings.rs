@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::cooldown::Rules;
 use super::model::{Compat, Input, Price};
 
 /// `models`, `auth`, and what `agents` says of models.
@@ -56,7 +57,7 @@ pub struct ModelSettings {
     pub compat: Option<Compat>,
 }
 
-/// `agents.defaults` or one entry of `agents.list`.
+/// `agents.defaults`, or one agent of `agents.list` or `agents.entries`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AgentSettings {
@@ -117,6 +118,7 @@ pub struct AuthSection {
     pub profiles: BTreeMap<String, ProfileSettings>,
     #[serde(deserialize_with = "each_that_fits")]
     pub order: BTreeMap<String, Vec<String>>,
+    pub cooldowns: Rules,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -129,11 +131,19 @@ pub struct ProfileSettings {
 impl Settings {
     /// Reads the whole configuration object.
     pub fn from_config(config: &Value) -> Self {
-        let agents = config.pointer("/agents/list").and_then(Value::as_array);
+        let listed = config.pointer("/agents/list").and_then(Value::as_array);
+        let mut agents: Vec<AgentSettings> =
+            listed.into_iter().flatten().filter_map(|agent| fitting("agents.list[]", agent)).collect();
+        // The keyed map of newer releases; an agent that stands in both is the one of the list.
+        let keyed = config.pointer("/agents/entries").and_then(Value::as_object);
+        for (id, entry) in keyed.into_iter().flatten() {
+            let entry: Option<AgentSettings> = fitting("agents.entries", entry);
+            agents.extend(entry.map(|entry| AgentSettings { id: id.clone(), ..entry }));
+        }
         Self {
             models: part(config, "/models"),
             defaults: part(config, "/agents/defaults"),
-            agents: agents.into_iter().flatten().filter_map(|a| fitting("agents.list[]", a)).collect(),
+            agents,
             auth: part(config, "/auth"),
         }
     }

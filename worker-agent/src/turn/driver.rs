@@ -15,7 +15,7 @@ use super::payload::FailedTool;
 use super::prepare::Prepared;
 use super::source::ModelFacts;
 use super::state::{End, Step, Turn, synthetic_text};
-use super::{call, finish, tools};
+use super::{call, chain, finish, tools};
 use crate::agent::{Active, Agent};
 use crate::clock::now_ms;
 use crate::provider::RetryBudget;
@@ -112,6 +112,13 @@ async fn run(
     finish::finish(run, end).await.map(Some)
 }
 
+/// The models as this session uses them: with the auth profile that it is bound to.
+fn with_profile(active: Active, entry: &SessionEntry) -> Active {
+    let pinned = chain::pin(entry).and_then(|pin| active.models.with_pin(pin));
+    let models = pinned.unwrap_or_else(|| active.models.clone());
+    Active { models, ..active }
+}
+
 impl Run {
     fn new(
         agent: Arc<Agent>,
@@ -130,7 +137,7 @@ impl Run {
         waiting.iter().for_each(|_| turn.steered());
         Self {
             agent,
-            active,
+            active: with_profile(active, &opening.entry),
             spec,
             control,
             events,

@@ -1,8 +1,12 @@
 //! What a run needs of models: a chain to try, facts about each, a stream of events. The real one is
 //! `provider::Models`; tests have a scripted one.
 
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
 
+use crate::provider::auth::Pin;
+use crate::provider::cooldown::Rest;
 use crate::provider::select::{ModelRef, SelectError};
 use serde_json::Value;
 
@@ -23,6 +27,8 @@ pub struct ModelFacts {
     pub reads_images: bool,
     /// Where the key came from.
     pub key_source: Option<String>,
+    /// Id of the auth profile, when the key came from one.
+    pub profile: Option<String>,
 }
 
 impl ModelFacts {
@@ -38,6 +44,16 @@ pub trait ModelSource: Send + Sync {
     fn chain(&self, requested: Option<&str>) -> Result<Vec<ModelRef>, SelectError>;
 
     fn facts(&self, wanted: &ModelRef) -> Result<ModelFacts, SelectError>;
+
+    /// Why a model should be passed over for now: every key of its provider rests.
+    fn resting(&self, _wanted: &ModelRef) -> Option<Rest> {
+        None
+    }
+
+    /// The same models, used with the auth profile of one session. `None`: keys are of no concern here.
+    fn with_pin(&self, _pin: Pin) -> Option<Arc<dyn ModelSource>> {
+        None
+    }
 
     /// Whether a person may switch to this model, and its full name.
     fn permitted(&self, text: &str) -> Result<ModelRef, SelectError>;
@@ -69,7 +85,16 @@ impl ModelSource for Models {
             thinking: selected.params.get("thinking").and_then(Value::as_str).and_then(ThinkingLevel::parse),
             reads_images: model.reads_images(),
             key_source: selected.key_source.clone(),
+            profile: selected.profile().map(str::to_owned),
         })
+    }
+
+    fn resting(&self, wanted: &ModelRef) -> Option<Rest> {
+        Models::resting(self, wanted)
+    }
+
+    fn with_pin(&self, pin: Pin) -> Option<Arc<dyn ModelSource>> {
+        Some(Arc::new(self.pinned(pin)))
     }
 
     fn permitted(&self, text: &str) -> Result<ModelRef, SelectError> {

@@ -7,6 +7,11 @@ fn profiles(value: Value) -> AuthProfiles {
     serde_json::from_value(value).unwrap()
 }
 
+fn of(stored: &AuthProfiles) -> impl Fn(&str) -> Stats {
+    let stats = stored.usage_stats.clone();
+    move |id: &str| stats.get(id).cloned().unwrap_or_default()
+}
+
 fn sources(choices: &[KeyChoice]) -> Vec<&str> {
     choices.iter().map(|c| c.source.as_str()).collect()
 }
@@ -22,12 +27,12 @@ fn oauth_then_token_then_key_and_the_tired_ones_last() {
         "q:key": { "type": "api_key", "provider": "q", "key": "other" },
         "p:new-kind": { "type": "quantum", "provider": "p" },
     }, "usageStats": { "p:oauth": { "cooldownUntil": 2e6 }, "p:key": { "lastUsed": 9 }, "p:tok": { "disabledUntil": 3e6 } } }));
-    let order = stored.ordered("p", &AuthSection::default(), NOW_MS);
+    let order = stored.ordered("p", &AuthSection::default(), &of(&stored), NOW_MS);
     assert_eq!(sources(&order), ["profile:p:key2", "profile:p:key", "profile:p:oauth", "profile:p:tok"]);
     assert!(order[2].bearer && !order[0].bearer);
     let auth: AuthSection =
         serde_json::from_value(json!({ "order": { "p": ["p:key", "p:missing", "p:key2"] } })).unwrap();
-    assert_eq!(sources(&stored.ordered("p", &auth, NOW_MS)), ["profile:p:key", "profile:p:key2"]);
+    assert_eq!(sources(&stored.ordered("p", &auth, &of(&stored), NOW_MS)), ["profile:p:key", "profile:p:key2"]);
 }
 
 #[test]
@@ -42,7 +47,7 @@ fn profile_then_environment_then_config() {
         ("MY_KEY".to_owned(), secret("named")),
     ]);
     let config: ProviderSettings = serde_json::from_value(json!({ "apiKey": "MY_KEY" })).unwrap();
-    let found = keys("anthropic", Some(&config), &AuthSection::default(), &stored, &secrets, NOW_MS);
+    let found = keys("anthropic", Some(&config), &AuthSection::default(), &stored, &secrets, &of(&stored), NOW_MS);
     assert_eq!(
         sources(&found),
         [
@@ -55,7 +60,7 @@ fn profile_then_environment_then_config() {
     assert!(found[2].bearer, "a set-up token is told by its prefix");
     let unresolved: ProviderSettings = serde_json::from_value(json!({ "apiKey": "${NOT_SET}" })).unwrap();
     assert!(
-        keys("mine", Some(&unresolved), &AuthSection::default(), &AuthProfiles::default(), &secrets, NOW_MS)
+        keys("mine", Some(&unresolved), &AuthSection::default(), &AuthProfiles::default(), &secrets, &|_| Stats::default(), NOW_MS)
             .is_empty()
     );
     assert_eq!(env_names("my-own.host"), ["MY_OWN_HOST_API_KEY"]);
@@ -73,11 +78,30 @@ fn files_are_read_through_to_main_and_bad_ones_are_empty() {
     )
     .unwrap();
     let read = AuthProfiles::read(&own, Some(&main));
-    let found = read.ordered("p", &AuthSection::default(), NOW_MS);
+    let found = read.ordered("p", &AuthSection::default(), &of(&read), NOW_MS);
     let texts: Vec<&str> = found.iter().map(|c| c.secret.expose()).collect();
     assert_eq!(texts, ["own", "main"]);
     assert!(!format!("{found:?}").contains("own\""), "secrets never print");
     std::fs::write(&own, "{ not json").unwrap();
-    assert!(AuthProfiles::read(&own, None).ordered("p", &AuthSection::default(), NOW_MS).is_empty());
+    assert!(AuthProfiles::read(&own, None).ordered("p", &AuthSection::default(), &|_| Stats::default(), NOW_MS).is_empty());
     assert!(AuthProfiles::read(&dir.path().join("none.json"), None).profiles.is_empty());
+}
+
+#[test]
+fn a_pinned_profile_comes_first_and_a_chosen_one_alone() {
+    let key = |id: &str, rests: bool| KeyChoice {
+        profile: Some(id.to_owned()),
+        rest: rests.then(|| Rest { reason: "rate_limit".to_owned(), until_ms: 9e12 }),
+        ..KeyChoice::plain(Secret::new(id), format!("profile:{id}"), false)
+    };
+    let pin = |profile: &str, by_user: bool| Some(Pin { profile: profile.to_owned(), by_user });
+    let order = |rests: bool, pin: Option<Pin>| -> Vec<String> {
+        let keys = vec![key("a", false), key("b", false), key("c", rests)];
+        pinned(keys, pin.as_ref()).into_iter().filter_map(|key| key.profile).collect()
+    };
+    assert_eq!(order(false, None), ["a", "b", "c"]);
+    assert_eq!(order(false, pin("c", false)), ["c", "a", "b"]);
+    assert_eq!(order(true, pin("c", false)), ["a", "b", "c"], "a resting one is not preferred");
+    assert_eq!(order(true, pin("c", true)), ["c"], "a person's choice is not second-guessed");
+    assert_eq!(order(false, pin("gone", true)), ["a", "b", "c"]);
 }
