@@ -23,6 +23,13 @@ pub fn kv_get(conn: &Connection, key: &str) -> Result<Option<Vec<u8>>, JournalEr
     Ok(conn.prepare_cached("SELECT v FROM kv WHERE k = ?1")?.query_row([key], |r| r.get(0)).optional()?)
 }
 
+/// Keys that begin with `prefix`, in order.
+pub fn kv_keys(conn: &Connection, prefix: &str) -> Result<Vec<String>, JournalError> {
+    let mut found = conn.prepare_cached("SELECT k FROM kv WHERE substr(k, 1, length(?1)) = ?1 ORDER BY k")?;
+    let keys = found.query_map([prefix], |row| row.get(0))?;
+    Ok(keys.collect::<Result<_, _>>()?)
+}
+
 pub fn kv_put(conn: &Connection, key: &str, value: Option<&[u8]>) -> Result<(), JournalError> {
     match value {
         Some(value) => {
@@ -57,27 +64,37 @@ pub fn next_epoch(conn: &Connection, worker: &str) -> Result<u64, JournalError> 
     increment(conn, &format!("epoch/{worker}"))
 }
 
+/// Most that one run can add to a day, and most that a day can hold. A run's numbers come from a model's server; whatever
+/// they are, they must not keep the end of a run from being stored (a column of a STRICT table refuses a sum that does not fit).
+const USAGE_OF_RUN_MAX: u64 = 1_000_000_000_000_000;
+const USAGE_OF_DAY_MAX: i64 = 4_000_000_000_000_000_000;
+
 pub fn usage_add(conn: &Connection, d: &UsageDelta) -> Result<(), JournalError> {
     conn.prepare_cached(
         "INSERT INTO usage_day(day, agent, provider, model, input, output, cache_read, cache_write, cost_micros, turns)
          VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1)
-         ON CONFLICT(day, agent, provider, model) DO UPDATE SET input = input + excluded.input,
-           output = output + excluded.output, cache_read = cache_read + excluded.cache_read,
-           cache_write = cache_write + excluded.cache_write, cost_micros = cost_micros + excluded.cost_micros,
-           turns = turns + 1",
+         ON CONFLICT(day, agent, provider, model) DO UPDATE SET input = min(input + excluded.input, ?10),
+           output = min(output + excluded.output, ?10), cache_read = min(cache_read + excluded.cache_read, ?10),
+           cache_write = min(cache_write + excluded.cache_write, ?10),
+           cost_micros = min(cost_micros + excluded.cost_micros, ?10), turns = turns + 1",
     )?
     .execute(params![
         d.day,
         d.agent,
         d.provider,
         d.model,
-        sql::as_i64(d.input),
-        sql::as_i64(d.output),
-        sql::as_i64(d.cache_read),
-        sql::as_i64(d.cache_write),
-        sql::as_i64(d.cost_micros)
+        stored(d.input),
+        stored(d.output),
+        stored(d.cache_read),
+        stored(d.cache_write),
+        stored(d.cost_micros),
+        USAGE_OF_DAY_MAX
     ])?;
     Ok(())
+}
+
+fn stored(count: u64) -> i64 {
+    sql::as_i64(count.min(USAGE_OF_RUN_MAX))
 }
 
 pub fn usage_list(conn: &Connection, from: &str, to: &str) -> Result<Vec<UsageDay>, JournalError> {

@@ -130,6 +130,11 @@ impl Body {
 }
 
 impl Entry {
+    /// When it was written, milliseconds since the epoch; 0 when the line does not say.
+    pub fn at_ms(&self) -> i64 {
+        self.timestamp.parse::<Timestamp>().map_or(0, Timestamp::as_millisecond)
+    }
+
     /// Reads one line. `fallback_id` names entries of version 1, which had none.
     pub fn parse(line: &[u8], fallback: &Fallback<'_>) -> Option<Self> {
         let mut map: Map<String, Value> = serde_json::from_slice(line).ok()?;

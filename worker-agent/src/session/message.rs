@@ -175,11 +175,11 @@ impl Usage {
     /// The sum of two calls of one run.
     pub fn plus(self, other: Self) -> Self {
         Self {
-            input: self.input + other.input,
-            output: self.output + other.output,
-            cache_read: self.cache_read + other.cache_read,
-            cache_write: self.cache_write + other.cache_write,
-            total_tokens: self.total_tokens + other.total_tokens,
+            input: self.input.saturating_add(other.input),
+            output: self.output.saturating_add(other.output),
+            cache_read: self.cache_read.saturating_add(other.cache_read),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+            total_tokens: self.total_tokens.saturating_add(other.total_tokens),
             cost: Cost {
                 input: self.cost.input + other.cost.input,
                 output: self.cost.output + other.cost.output,

@@ -12,11 +12,15 @@ use std::path::{Path, PathBuf};
 use proto::runtime::failpoint;
 
 use super::disk::{self, with_suffix};
-use super::entry::{Body, Entry, Fallback, Header, TURN_FINAL, iso};
+use super::entry::{Body, Entry, Fallback, Header, TURN_FINAL, TURN_START, iso};
 use super::message::Message;
 
 /// Entries that one open session keeps in memory. More text than this fits no model's window.
 pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Entries of a turn that has not ended are kept beyond that, from its question on: without them the model would be asked
+/// without the question (pictures are large), and a resumed run would not know that it had begun. Eighty results of the
+/// largest size fit.
+const TURN_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Why a transcript cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,11 +53,20 @@ pub struct Transcript {
     header_written: bool,
     window: VecDeque<(Entry, usize)>,
     window_bytes: usize,
+    /// The turn that has a start and no final yet.
+    open_turn: Option<OpenTurn>,
     /// Hex ids in use, so that a new one is new. Other ids cannot collide with ours.
     ids: HashSet<u32>,
     leaf: Option<String>,
     entries: usize,
     repairs: Repairs,
+}
+
+#[derive(Debug)]
+struct OpenTurn {
+    run_id: String,
+    /// Number of its question among all entries.
+    first: usize,
 }
 
 impl Transcript {
@@ -78,6 +91,7 @@ impl Transcript {
             header_written: false,
             window: VecDeque::new(),
             window_bytes: 0,
+            open_turn: None,
             ids: HashSet::new(),
             leaf: None,
             entries: 0,
@@ -205,10 +219,39 @@ impl Transcript {
         self.entries += 1;
         self.window_bytes += bytes;
         self.window.push_back((entry, bytes));
-        while self.window_bytes > WINDOW_BYTES_MAX && self.window.len() > 1 {
+        self.follow_turn();
+        while self.window.len() > 1 && self.is_oldest_dispensable() {
             if let Some((_, dropped)) = self.window.pop_front() {
                 self.window_bytes -= dropped;
             }
+        }
+    }
+
+    fn is_oldest_dispensable(&self) -> bool {
+        let oldest = self.entries - self.window.len();
+        let limit = match &self.open_turn {
+            Some(turn) if oldest >= turn.first => TURN_BYTES_MAX,
+            _ => WINDOW_BYTES_MAX,
+        };
+        self.window_bytes > limit
+    }
+
+    /// Looks whether the newest entry begins a turn or ends the open one.
+    fn follow_turn(&mut self) {
+        let Some((newest, _)) = self.window.back() else { return };
+        let run_id = |data: &serde_json::Value| Some(data.get("runId")?.as_str()?.to_owned());
+        if let Some(run_id) = newest.body.custom_data(TURN_START).and_then(run_id) {
+            // A resumed run writes another start: its turn began with the first one.
+            if self.open_turn.as_ref().is_none_or(|turn| turn.run_id != run_id) {
+                let before = self.window.iter().rev().skip(1);
+                let is_user = |(entry, _): &&(Entry, usize)| matches!(entry.body.message(), Some(Message::User(_)));
+                let questions = before.take_while(is_user).count();
+                self.open_turn = Some(OpenTurn { run_id, first: self.entries - 1 - questions });
+            }
+        } else if let Some(ended) = newest.body.custom_data(TURN_FINAL).and_then(run_id)
+            && self.open_turn.as_ref().is_some_and(|turn| turn.run_id == ended)
+        {
+            self.open_turn = None;
         }
     }
 

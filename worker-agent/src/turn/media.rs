@@ -14,6 +14,9 @@ use crate::session::message::Block;
 
 /// A picture above this is not put into a request; vendors refuse larger ones.
 const IMAGE_BYTES_MAX: u64 = 5 * 1024 * 1024;
+/// Pictures of one turn, together: with their encoding they must fit into one line of a transcript (16 MiB). Vendors take
+/// less in one request.
+const IMAGES_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// A file above this is not taken along with a reply.
 const FILE_BYTES_MAX: u64 = 50 * 1024 * 1024;
 
@@ -22,7 +25,8 @@ const WEB_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Sources of one part of an answer that are fetched; each may take half a minute.
 const WEB_SOURCES_MAX: usize = 4;
 
-/// The pictures of the inputs as content blocks; what cannot be read is left out (its name stands in the text).
+/// The pictures of the inputs as content blocks; what cannot be read is left out (its name stands in the text). When they are
+/// too large together, a last block tells the model so.
 pub async fn images(state: &Path, inputs: &[RunInput]) -> Vec<Block> {
     let refs: Vec<MediaRef> = inputs
         .iter()
@@ -34,12 +38,32 @@ pub async fn images(state: &Path, inputs: &[RunInput]) -> Vec<Block> {
         return Vec::new();
     }
     let state = state.to_owned();
-    tokio::task::spawn_blocking(move || refs.into_iter().filter_map(|media| image(&state, media)).collect())
-        .await
-        .unwrap_or_default()
+    tokio::task::spawn_blocking(move || blocks(&state, refs)).await.unwrap_or_default()
 }
 
-fn image(state: &Path, media: MediaRef) -> Option<Block> {
+fn blocks(state: &Path, refs: Vec<MediaRef>) -> Vec<Block> {
+    let (mut blocks, mut room, mut left_out) = (Vec::new(), IMAGES_BYTES_MAX, 0_usize);
+    for media in refs {
+        let mime_type = media.mime.clone();
+        let Some(bytes) = image(state, media) else { continue };
+        match room.checked_sub(bytes.len() as u64) {
+            Some(rest) => {
+                room = rest;
+                blocks.push(Block::Image { data: STANDARD.encode(bytes), mime_type });
+            }
+            None => left_out += 1,
+        }
+    }
+    if left_out > 0 {
+        let most = IMAGES_BYTES_MAX / (1024 * 1024);
+        blocks.push(Block::text(format!(
+            "[{left_out} more pictures are not shown: together they are larger than {most} MiB. Read them one by one from the paths above, or ask for them again.]"
+        )));
+    }
+    blocks
+}
+
+fn image(state: &Path, media: MediaRef) -> Option<Vec<u8>> {
     let bytes = match (media.inline, media.path) {
         (Some(bytes), _) => bytes,
         (None, Some(path)) => {
@@ -49,7 +73,7 @@ fn image(state: &Path, media: MediaRef) -> Option<Block> {
         }
         (None, None) => return None,
     };
-    Some(Block::Image { data: STANDARD.encode(bytes), mime_type: media.mime })
+    (bytes.len() as u64 <= IMAGE_BYTES_MAX).then_some(bytes)
 }
 
 /// `path` below `root`, if it stays there.
@@ -160,5 +184,28 @@ fn kind_of(extension: &str) -> (&'static str, &'static str) {
         "json" => ("document", "application/json"),
         "zip" => ("document", "application/zip"),
         _ => ("document", "application/octet-stream"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_that_are_too_large_together_are_left_out_and_told() {
+        let picture = |mib: usize| MediaRef {
+            kind: "image".to_owned(),
+            mime: "image/png".to_owned(),
+            inline: Some(vec![0; mib * 1024 * 1024]),
+            ..MediaRef::default()
+        };
+        let shown = |sizes: &[usize]| {
+            let blocks = blocks(Path::new("/"), sizes.iter().map(|mib| picture(*mib)).collect());
+            let images = blocks.iter().filter(|block| matches!(block, Block::Image { .. })).count();
+            (images, blocks.len() - images)
+        };
+        assert_eq!(shown(&[5, 5]), (2, 0));
+        assert_eq!(shown(&[4, 4, 4, 2]), (3, 1), "a later one that fits is shown");
+        assert_eq!(shown(&[6]), (0, 0), "one that no vendor takes is left out as before");
     }
 }

@@ -139,11 +139,31 @@ pub fn orphan_parent(branch: &[&Entry]) -> Option<Option<String>> {
     Some(first.parent_id.clone())
 }
 
-/// Start time, and the entries behind the run's first turn-start.
+/// Start time, and the entries behind the run's first turn-start. A turn can be longer than what of a transcript is in
+/// memory: then its start is gone, and what follows the last record of another run is its own.
 fn after_start<'a, 'b>(branch: &'a [&'b Entry], run_id: &str) -> Option<(i64, &'a [&'b Entry])> {
-    let at = branch.iter().position(|entry| of_run::<TurnStart>(entry, TURN_START, run_id).is_some())?;
-    let start = of_run::<TurnStart>(branch.get(at)?, TURN_START, run_id)?;
-    Some((start.started_ms, branch.get(at + 1..)?))
+    let cut = branch.first().is_some_and(|oldest| oldest.parent_id.is_some());
+    let start = |entry: &Entry| of_run::<TurnStart>(entry, TURN_START, run_id);
+    let first = branch.iter().enumerate().find_map(|(at, entry)| Some((at, start(entry)?)));
+    match first {
+        // The start of a resumed attempt names no messages; in a whole branch the true one is before it.
+        Some((at, first)) if !cut || !first.inputs.is_empty() => {
+            Some((first.started_ms, branch.get(at + 1..)?))
+        }
+        found if cut => {
+            let begun = branch.iter().find(|entry| owner(entry).is_some_and(|id| id == run_id))?;
+            let foreign = branch.iter().rposition(|entry| owner(entry).is_some_and(|id| id != run_id));
+            let started_ms = found.map_or_else(|| begun.at_ms(), |(_, start)| start.started_ms);
+            Some((started_ms, branch.get(foreign.map_or(0, |at| at + 1)..)?))
+        }
+        _ => None,
+    }
+}
+
+/// The run that a commit record belongs to.
+fn owner<'a>(entry: &'a Entry) -> Option<&'a str> {
+    let data = [TURN_START, TOOL_INTENT, TURN_FINAL].iter().find_map(|kind| entry.body.custom_data(kind));
+    data?.get("runId")?.as_str()
 }
 
 fn of_run<T: serde::de::DeserializeOwned>(entry: &Entry, custom_type: &str, run_id: &str) -> Option<T> {

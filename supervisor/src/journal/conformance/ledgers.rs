@@ -71,6 +71,9 @@ async fn epochs_never_repeat<S: Store>(store: S) {
     assert_eq!(journal.next_epoch("agent:other".into()).await.unwrap(), 1);
     journal.kv_put("k".into(), Some(b"v".to_vec())).await.unwrap();
     assert_eq!(journal.kv_get("k".into()).await.unwrap().as_deref(), Some(b"v".as_slice()));
+    journal.kv_put("k:1".into(), Some(Vec::new())).await.unwrap();
+    journal.kv_put("l".into(), Some(Vec::new())).await.unwrap();
+    assert_eq!(journal.kv_keys("k".into()).await.unwrap(), ["k", "k:1"]);
     journal.kv_put("k".into(), None).await.unwrap();
     assert_eq!(journal.kv_get("k".into()).await.unwrap(), None);
 }
@@ -96,6 +99,13 @@ async fn usage_adds_up_per_day<S: Store>(store: S) {
     assert_eq!(days.len(), 2);
     assert_eq!((days[0].turns, days[0].sum.input, days[0].sum.cost_micros), (2, 20, 14));
     assert_eq!(journal.usage_list("2026-01-01".into(), "2026-12-31".into()).await.unwrap().len(), 3);
+    // A model's server may claim anything: it must not keep the end of a run from being stored.
+    let absurd = UsageDelta { input: u64::MAX, output: u64::MAX / 2, cost_micros: u64::MAX, ..delta("2026-11-23", "x") };
+    for _ in 0..3 {
+        journal.usage_add(absurd.clone()).await.unwrap();
+    }
+    let days = journal.usage_list("2026-11-23".into(), "2026-11-23".into()).await.unwrap();
+    assert_eq!((days[0].turns, days[0].sum.input), (3, 3_000_000_000_000_000));
 }
 
 async fn system_events_wait_for_the_next_turn<S: Store>(store: S) {

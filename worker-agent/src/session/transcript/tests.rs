@@ -234,3 +234,31 @@ fn a_new_branch_leaves_the_orphan_behind() {
     let texts: Vec<String> = open(&path).context().iter().map(|message| message.content().text()).collect();
     assert_eq!(texts, ["root", "asked again"]);
 }
+
+#[test]
+fn an_open_turn_stays_in_memory_whole_and_is_let_go_at_its_end() {
+    use crate::session::entry::{TURN_FINAL, TURN_START};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.jsonl");
+    let mut transcript = open(&path);
+    let start = |run: &str| Body::custom(TURN_START, json!({"runId": run}));
+    transcript.append(user("before"), NOW).unwrap();
+    // Larger than the window by itself, as pictures are.
+    let question = "q".repeat(WINDOW_BYTES_MAX + 1);
+    transcript.append(user(&question), NOW).unwrap();
+    transcript.append(start("r1"), NOW).unwrap();
+    for _ in 0..3 {
+        transcript.append(assistant(&"a".repeat(WINDOW_BYTES_MAX / 2)), NOW).unwrap();
+        transcript.append(start("r1"), NOW).unwrap();
+    }
+    let asked = |transcript: &Transcript| {
+        transcript.context().iter().any(|message| matches!(message, Message::User(user) if user.content.text() == question))
+    };
+    assert!(asked(&transcript));
+    drop(transcript);
+    let mut again = open(&path);
+    assert!(asked(&again), "also when the file is read again");
+    assert!(!again.branch().iter().any(|entry| matches!(entry.body.message(), Some(Message::User(u)) if u.content.text() == "before")));
+    again.append(Body::custom(TURN_FINAL, json!({"runId": "r1"})), NOW).unwrap();
+    assert!(!asked(&again) && again.window_bytes <= WINDOW_BYTES_MAX);
+}

@@ -64,7 +64,10 @@ fn answer(calls: &[&str], stop_reason: StopReason) -> Body {
 
 /// The plan as one line: every step until the model is asked or the run ends.
 fn line(words: &str) -> String {
-    let entries = branch(words);
+    line_of(&branch(words))
+}
+
+fn line_of(entries: &[Entry]) -> String {
     let refs: Vec<&Entry> = entries.iter().collect();
     match plan(&refs, RUN) {
         Resume::Fresh => "as new".into(),
@@ -113,6 +116,35 @@ fn the_table() {
     ];
     let table: Vec<String> = cases.iter().map(|case| format!("{case:<36} → {}", line(case))).collect();
     insta::assert_snapshot!(table.join("\n"));
+}
+
+/// A turn longer than what is kept in memory: however much of its beginning is gone, it goes on at the same place.
+#[test]
+fn a_turn_whose_beginning_is_gone_is_not_begun_again() {
+    let cases = [
+        "u os a u s c:1 i:1:read r:1 c:2 i:2:write",
+        "u s c:1 i:1:read r:1 c:2 i:2:write r:2",
+        "u s c:1 i:1:read r:1 s c:2,3 i:2:write r:2",
+        "u s c:1 i:1:read r:1 a f",
+        "u s a f",
+    ];
+    for case in cases {
+        let whole = branch(case);
+        let (asked, record) = (
+            whole.iter().rposition(|entry| assistant(entry).is_some()).unwrap(),
+            whole.iter().rposition(|entry| owner(entry) == Some(RUN)).unwrap(),
+        );
+        let last = if case.ends_with('f') { record } else { asked };
+        for cut in 0..=last {
+            let rest = &whole[cut..];
+            if rest.iter().any(|entry| owner(entry) == Some(RUN)) {
+                assert_eq!(line_of(rest), line(case), "{case} without its first {cut}");
+            }
+        }
+    }
+    let words: Vec<Entry> = branch("u os a u s c:1 i:1:read r:1 c:2 i:2:write").split_off(2);
+    let told = answers_of(&words.iter().collect::<Vec<_>>(), RUN);
+    assert_eq!(told.len(), 2, "answers of the run before are not its own");
 }
 
 #[test]
