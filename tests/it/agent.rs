@@ -1,6 +1,7 @@
 //! What an agent does with a message: models that fail, tools, commands, overrides, several clients and agents.
 
 mod commands;
+mod failover;
 mod gateway_tool;
 mod models;
 mod prompt;
@@ -49,6 +50,11 @@ async fn scene_with(
 /// A reply for a message with this text that no tool has followed yet.
 fn when(contains: &str, reply: Reply) -> Rule {
     Rule { contains: Some(contains.to_owned()), after_tool: Some(false), reply, ..Rule::default() }
+}
+
+/// A reply of one of the models.
+fn for_model(model: &str, reply: Reply) -> Rule {
+    Rule { model: Some(model.to_owned()), reply, ..Rule::default() }
 }
 
 /// A reply to the result of a tool.

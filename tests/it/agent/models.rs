@@ -1,6 +1,6 @@
 //! Models that fail: how often they are asked, who answers instead, what the user is told.
 
-use super::{agent, asked, history, scene, scene_with, send, slow, then, when};
+use super::{agent, asked, for_model, history, scene, scene_with, send, slow, then, when};
 use harness::gateway::TOKEN;
 use harness::http;
 use harness::model_server::{Fault, Reply, Rule, State};
@@ -8,10 +8,6 @@ use harness::wait;
 use harness::ws_client::{WsClient, chat_text};
 use serde_json::json;
 use std::time::Duration;
-
-fn for_model(model: &str, reply: Reply) -> Rule {
-    Rule { model: Some(model.to_owned()), reply, ..Rule::default() }
-}
 
 fn once(reply: Reply) -> Rule {
     Rule { times: Some(1), reply, ..Rule::default() }
