@@ -3,6 +3,7 @@
 //! Not here: what the messages mean. Pure parts ([`backoff`], [`heartbeat`]) take the time as a parameter.
 
 pub mod backoff;
+pub mod cgroup;
 pub mod confine;
 pub mod dump;
 pub mod failpoint;

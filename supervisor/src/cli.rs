@@ -128,10 +128,14 @@ fn preflight(invocation: &Invocation) -> Result<u8, Failure> {
 }
 
 impl Cli {
-    /// Reads this process's arguments; prints what is wrong with them, or the help, and exits.
+    /// Reads this process's arguments.
+    ///
+    /// # Errors
+    /// What is wrong with them; the help, which is none, is printed.
     pub fn of_process() -> Result<Self, Failure> {
-        let words = node_name::arguments(std::env::args_os().collect());
-        words.map(Self::parse_from).map_err(|why| Failure::with_code(why, crate::exit_code::USAGE))
+        let words = node_name::arguments(std::env::args_os().collect())
+            .map_err(|why| Failure::with_code(why, crate::exit_code::USAGE))?;
+        Self::try_parse_from(words).map_err(|error| Failure::usage(&error))
     }
 
     /// Runs the command; the error is printed by `main`.

@@ -6,6 +6,7 @@
 //! Order of the pipeline: text → JSON5 → `$include` → `env` section → `${NAME}` → keys of earlier releases → keys and
 //! types → rules between values → defaults.
 
+pub mod advice;
 pub mod agent_writes;
 mod check;
 mod defaults;
@@ -42,6 +43,7 @@ mod store;
 mod substitute;
 mod syntax;
 mod validate;
+pub mod verdict;
 pub mod watch;
 mod worker;
 pub mod worker_check;
@@ -49,7 +51,7 @@ pub mod write;
 pub mod write_limit;
 
 pub use disk::ConfigDisk;
-pub use environment::Environment;
+pub use environment::{Environment, load_env};
 pub use gateway::{AuthMode, Gateway, PORT_DEFAULT};
 pub use handle::{ConfigHandle, ConfigState, StartPolicy, Trouble};
 pub use issue::{Issue, lines};
@@ -57,11 +59,10 @@ pub use key_path::{KeyPath, Part};
 pub use logging::Logging;
 pub use patch::merge_patch;
 pub use reach::{Reach, is_built, reach};
-pub use read::{ConfigFile, judge};
-pub use redact::redact;
+pub use read::{ConfigFile, MISSING_VARIABLE, judge};
 pub use secret::Secret;
 pub use sensitive::is_sensitive;
-pub use worker::{own_entry, worker_config};
+pub use worker::{missing_for, own_entry, worker_config};
 
 use proto::view::ConfigView;
 use serde_json::Value;

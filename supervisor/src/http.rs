@@ -65,6 +65,15 @@ impl Ask {
         pairs.filter_map(|p| p.split_once('=')).find(|(k, _)| *k == name).map(|(_, v)| v)
     }
 
+    /// As a refused `connect` is: who and why, never what was sent.
+    fn log_refusal(&self, code: &str) {
+        let taken = REFUSALS.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        let Some(left_out) = taken else { return };
+        let (ip, method, path) = (self.peer.ip, self.head.method.as_str(), self.path());
+        let left_out = (left_out > 0).then_some(left_out);
+        tracing::info!(%ip, method, path, code, left_out, "request refused");
+    }
+
     /// Check the gateway's secret.
     ///
     /// # Errors
@@ -73,6 +82,7 @@ impl Ask {
         let front = &self.gw.front;
         let bearer = self.bearer();
         if let (Some(_), Some(ms)) = (bearer, front.locked_ms(RateScope::SharedSecret, &self.peer)) {
+            self.log_refusal("AUTH_RATE_LIMITED");
             return Err(rate_limited(ms));
         }
         let offered = Offered { token: bearer, password: bearer };
@@ -87,12 +97,41 @@ impl Ask {
                 if failure.counts() {
                     front.try_failed(RateScope::SharedSecret, &self.peer);
                 }
+                self.log_refusal(failure.code());
                 Err(match failure {
                     AuthFailure::RateLimited { retry_after_ms } => rate_limited(retry_after_ms),
                     _ => error_json(StatusCode::UNAUTHORIZED, "Unauthorized", "unauthorized"),
                 })
             }
         }
+    }
+}
+
+/// Lines about refused requests in one minute, for the whole gateway: somebody who guesses must not fill the log.
+const REFUSALS_LOGGED_MAX: u32 = 20;
+const REFUSALS_PER: Duration = Duration::from_secs(60);
+
+/// Lines of the present minute, and those that were left out of it.
+struct Refusals {
+    since: Option<Instant>,
+    logged: u32,
+    left_out: u32,
+}
+
+static REFUSALS: Mutex<Refusals> = Mutex::new(Refusals { since: None, logged: 0, left_out: 0 });
+
+impl Refusals {
+    /// Whether one more may be logged now, and how many were left out before it.
+    fn take(&mut self, now: Instant) -> Option<u32> {
+        if self.since.is_none_or(|since| now.duration_since(since) >= REFUSALS_PER) {
+            (self.since, self.logged) = (Some(now), 0);
+        }
+        if self.logged >= REFUSALS_LOGGED_MAX {
+            self.left_out = self.left_out.saturating_add(1);
+            return None;
+        }
+        self.logged += 1;
+        Some(std::mem::take(&mut self.left_out))
     }
 }
 

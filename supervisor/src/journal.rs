@@ -18,6 +18,7 @@ mod handle;
 pub mod inbound;
 pub mod inspect;
 mod ledger;
+mod open;
 pub mod outbox;
 mod rebase;
 mod recover;
@@ -207,6 +208,8 @@ pub trait Journal: Clone + Send + Sync + 'static {
     fn cursor_get(&self, account: String, scope: String) -> impl Future<Output = Res<Option<String>>> + Send;
     fn cursor_put(&self, cursor: CursorUpdate) -> impl Future<Output = Res<()>> + Send;
     fn kv_get(&self, key: String) -> impl Future<Output = Res<Option<Vec<u8>>>> + Send;
+    /// Keys that begin so, in order.
+    fn kv_keys(&self, prefix: String) -> impl Future<Output = Res<Vec<String>>> + Send;
     /// `None` deletes.
     fn kv_put(&self, key: String, value: Option<Vec<u8>>) -> impl Future<Output = Res<()>> + Send;
     /// The next fencing term of a worker: never given twice, also across restarts.

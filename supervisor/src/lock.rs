@@ -30,6 +30,9 @@ pub struct OwnerNote {
     pub state_dir: String,
     pub config_path: String,
     pub started_at_ms: i64,
+    /// Not a gateway: a command that holds the lock while it writes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub command: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,8 @@ pub enum LockError {
     StateDir { pid: Option<u32>, port: Option<u16> },
     #[error("gateway already running (pid {}); lock timeout after 5000ms{}\nOne default gateway per host: give a second one its own OPENCLAW_STATE_DIR and --port.", pid_text(*pid), owner_hint(*pid, *port))]
     Host { pid: Option<u32>, port: Option<u16> },
+    #[error("another command has the state directory: `{command}` (pid {pid}); try again when it has ended")]
+    Command { command: String, pid: u32 },
     #[error("workspace {path} is in use by another gateway (pid {}); set agents.defaults.workspace (or agents.list[].workspace) to a directory of its own", pid_text(*pid))]
     Workspace { path: PathBuf, pid: Option<u32> },
     #[error("cannot lock {path}: {cause}")]
@@ -77,6 +82,12 @@ impl Held {
         {
             tracing::warn!(path = %self.path.display(), %error, "owner note not written");
         }
+    }
+
+    /// Says that a command holds the lock, and no gateway.
+    pub fn note_command(&self, command: &str) {
+        let note = OwnerNote { pid: std::process::id(), command: command.to_owned(), ..OwnerNote::default() };
+        self.note(&note);
     }
 
     /// The lock file was removed or replaced while we hold it: a second gateway could lock the new one.
@@ -151,7 +162,15 @@ pub fn lock_instance(state_dir: &Path) -> Result<Held, LockError> {
             }
             Attempt::Taken => {
                 let note = read_note(&path);
-                let pid = holder_pid(&path).or_else(|| note.as_ref().map(|note| note.pid));
+                let holder = holder_pid(&path);
+                let pid = holder.or_else(|| note.as_ref().map(|note| note.pid));
+                if let Some(note) = note.as_ref().filter(|note| !note.command.is_empty()) {
+                    // What an earlier holder left says nothing of this one.
+                    return Err(match holder.is_none_or(|holder| holder == note.pid) {
+                        true => LockError::Command { command: note.command.clone(), pid: note.pid },
+                        false => LockError::StateDir { pid, port: None },
+                    });
+                }
                 let port = note.map(|note| note.port).filter(|port| *port != 0);
                 return Err(LockError::StateDir { pid, port });
             }

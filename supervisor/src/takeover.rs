@@ -71,10 +71,11 @@ async fn leftover_replies(handles: &Handles) {
         let parsed = small.then(|| std::fs::read(&path).ok()).flatten();
         let entry: Value = parsed.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+        let account = Some(text("accountId")).filter(|account| !account.is_empty());
         let letter = NewDeadLetter {
             kind: DeadKind::Imported,
             reference: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            account: format!("{}:{}", text("channel"), entry["accountId"].as_str().unwrap_or("default")),
+            account: format!("{}:{}", text("channel"), account.as_deref().unwrap_or("default")),
             chat: text("to"),
             why: "left in delivery-queue/ by an earlier gateway; whether it was sent is not known".to_owned(),
             // From now on, not from then: old letters are forgotten, and nobody has seen this one.
@@ -85,6 +86,19 @@ async fn leftover_replies(handles: &Handles) {
     if found > 0 {
         tracing::warn!(found, "replies of an earlier gateway are listed as dead letters; they are not sent");
     }
+}
+
+/// The text of such a reply, read from its file: `None` when that is gone or holds none. Blocks on the disk.
+pub fn leftover_text(state_dir: &Path, reference: &str) -> Option<String> {
+    let path = state_dir.join("delivery-queue").join(Path::new(reference).file_name()?);
+    if !std::fs::metadata(&path).is_ok_and(|meta| meta.len() <= QUEUED_BYTES_MAX) {
+        return None;
+    }
+    let entry: Value = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+    let payloads = entry["payloads"].as_array()?.iter();
+    let texts = payloads.filter_map(|payload| payload["text"].as_str().or(payload["mediaUrl"].as_str()));
+    let texts: Vec<&str> = texts.filter(|text| !text.is_empty()).collect();
+    (!texts.is_empty()).then(|| texts.join("\n\n"))
 }
 
 /// Reads every `sessions.json` below the state directory into the index. What is newer there wins.

@@ -67,6 +67,9 @@ pub struct Release {
     /// SHA-256 of the gateway's executable, in hex.
     pub sha: Option<String>,
     pub version: String,
+    /// Name of its directory in `versions/`, for people: build and sum of all its checksums. `None`: it lies in none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -123,12 +126,13 @@ struct Update<'a> {
 pub fn run(place: &Place, wish: &Wish, ask: &dyn Fn(&Path) -> Result<preflight::Answer, String>) -> Outcome {
     let begin = Instant::now();
     let sha = own_sum();
-    let before = Release { sha: sha.clone(), version: env!("CARGO_PKG_VERSION").to_owned() };
+    let before = Release { sha: sha.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), release: place.in_use() };
     let mut update = Update { place, wish, steps: Vec::new() };
     let candidate = update.prepare(ask);
     let after = candidate.as_ref().ok().map(|candidate| Release {
         sha: candidate.sums.first().map(|(_, sum)| sum.clone()),
         version: candidate.build.clone(),
+        release: Some(place::label(&candidate.build, &candidate.sums)),
     });
     let same = after.as_ref().is_some_and(|after| after.sha.is_some() && after.sha == sha)
         && candidate.as_ref().is_ok_and(|candidate| place.is_in_use(&candidate.sums));

@@ -7,10 +7,12 @@
 //! Not here: what a worker's messages mean (see [`crate::scheduler`] and the delivery of replies).
 
 pub mod carry;
+pub mod cgroup;
 mod crash_report;
 mod driver;
 mod exit;
 mod handle;
+mod held;
 mod leftovers;
 mod lifecycle;
 mod output;
@@ -29,7 +31,7 @@ pub use lifecycle::State;
 pub use process::{Binary, BinaryError, Output, run_to_end};
 pub use reaper::{Claimed, end_claimed};
 pub use registry::WorkerStatus;
-pub use spec::{IDLE_STOP_SECONDS, Provision, WorkerSpec, worker_env};
+pub use spec::{IDLE_STOP_SECONDS, ProvideError, Provision, WorkerSpec, worker_env, worker_proxies};
 
 use crate::link::FromWorker;
 use proto::wire::handshake::WorkerId;

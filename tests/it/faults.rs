@@ -90,6 +90,55 @@ async fn a_full_disk_refuses_new_messages_by_name_and_recovers_by_itself() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_nearly_full_is_told_until_the_reserve_is_back() {
+    let Some(disk) = SmallDisk::mount(DISK_BYTES) else { return };
+    let mut gateway = TestGateway::builder().state_dir(disk.path()).start().await;
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    assert_eq!(client.chat("main", "before").await["state"], "final");
+    assert_eq!(gateway.cli(&["status", "--check"]).status.code(), Some(0));
+    let reserve = disk.path().join("journal/reserve.bin");
+    let filler = disk.fill();
+    wait::until("the reserve is given up", async || {
+        let key = uuid::Uuid::new_v4().to_string();
+        let params = json!({"sessionKey": "main", "message": "no room", "idempotencyKey": key});
+        let _answer = client.call("chat.send", params).await;
+        (!reserve.exists()).then_some(())
+    })
+    .await;
+    let told = |args: &[&str], code: i32| {
+        let output = gateway.cli(args);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code() == Some(code)).then_some(text)
+    };
+    // Some room, but less than what would be worth a reserve.
+    std::fs::write(&filler, vec![b'x'; DISK_BYTES as usize - (1 << 20)]).ok();
+    let status = wait::until("status tells", async || told(&["status", "--check"], 2)).await;
+    let place = disk.path().join("journal").display().to_string();
+    for part in ["the disk is nearly full", "free at", place.as_str(), "free some space"] {
+        assert!(status.contains(part), "{part} in {status}");
+    }
+    let health = told(&["health", "--check"], 2).expect("health tells too");
+    assert!(health.contains("DEGRADED") && health.contains("nearly full"), "{health}");
+
+    // No room at all, and nothing to give up: a start says so.
+    assert!(gateway.terminate().success());
+    let _filled = disk.fill();
+    gateway.start_again();
+    let code = gateway.wait_exit().code();
+    let log = gateway.log();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("the disk is full") && log.contains(&place) && log.contains("free some space"), "{log}");
+
+    std::fs::remove_file(filler).expect("room again");
+    gateway.restart().await;
+    wait::until("all is well", async || {
+        (gateway.cli(&["status", "--check"]).status.code() == Some(0)).then_some(())
+    })
+    .await;
+    assert!(reserve.exists());
+}
+
+#[tokio::test]
 async fn a_run_that_meets_a_full_disk_ends_in_an_answer() {
     let Some(disk) = SmallDisk::mount(DISK_BYTES) else { return };
     let reply = Reply {

@@ -57,6 +57,8 @@ async fn the_command_line_prints_follows_and_ends_with_the_gateway() {
         plain.lines().all(|line| line.starts_with('{')) && plain.contains("\"message\":\"ready\""),
         "{plain}"
     );
+    let few = printed(&gateway.cli(&["logs", "--limit", "3"]));
+    assert_eq!(few.lines().count(), 3, "as many as were asked for, and no notice: {few}");
     let human = printed(&gateway.cli(&["logs"]));
     assert!(human.lines().any(|line| line.contains(" INFO  [gateway] ready")), "{human}");
     let json = printed(&gateway.cli(&["logs", "--json"]));
@@ -65,7 +67,7 @@ async fn the_command_line_prints_follows_and_ends_with_the_gateway() {
     assert!(rows[1..].iter().all(|row| row["type"] == "log" && row["raw"].is_string()), "{rows:#?}");
 
     let mut following = Command::new(harness::executables::openclaw())
-        .args(["logs", "--follow", "--interval", "100", "--plain"])
+        .args(["logs", "--follow", "--interval", "100", "--plain", "--wait", "120"])
         .env_clear()
         .env("HOME", gateway.home.path())
         .env("OPENCLAW_STATE_DIR", gateway.state_dir())
@@ -88,10 +90,31 @@ async fn the_command_line_prints_follows_and_ends_with_the_gateway() {
     });
     let (ready, lines) = seen.await.expect("it goes on after the restart");
     assert!(ready.is_some(), "it ended with the restart");
+    // A start anew: who follows waits for it.
     assert!(gateway.terminate().success());
-    tokio::task::spawn_blocking(move || lines.count()).await.expect("it ends");
-    let status = wait::until_blocking("it ends", || following.try_wait().expect("our own child"));
-    assert!(status.success(), "the gateway's end is no failure of who watched it");
+    gateway.restart().await;
+    let seen = tokio::task::spawn_blocking(move || {
+        let mut lines = lines;
+        lines.find(|line| line.contains("\"message\":\"ready\""))
+    });
+    assert!(seen.await.expect("lines").is_some(), "it ended with the gateway");
+    following.kill().expect("our own child");
+    following.wait().expect("our own child");
+
+    let mut following = gateway
+        .command(&["logs", "--follow", "--wait", "0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command line can be started");
+    let mut shown = BufReader::new(following.stdout.take().expect("its output"));
+    shown.read_line(&mut String::new()).expect("a line");
+    assert!(gateway.terminate().success());
+    tokio::task::spawn_blocking(move || shown.lines().count()).await.expect("it ends");
+    let ended = following.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains("The gateway went away"), "{said}");
     let gone = gateway.cli(&["logs"]);
     assert_eq!(gone.status.code(), Some(1));
     assert!(

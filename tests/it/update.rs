@@ -149,8 +149,34 @@ async fn the_command_line_updates_a_running_gateway_and_a_stopped_one() {
     let before = kept.find(|dir| !running_in(dir, &answer)).expect("the release before");
     let back = gateway.cli(&["update", "--from", before.to_str().expect("a path"), "--yes"]);
     assert!(back.status.success() && text(&back.stdout).contains("the next start"), "{}", text(&back.stderr));
+    // What people read is the name of its directory, here and when it ran.
+    let named = |dir: &Path| dir.file_name().expect("a name").to_string_lossy().into_owned();
+    assert!(text(&back.stdout).contains(&format!("build {};", named(&before))), "{}", text(&back.stdout));
+    let release = answer["result"]["after"]["release"].as_str().expect("a name");
+    assert!(bin.path().join("versions").join(release).join("openclaw").exists(), "{answer}");
     gateway.restart().await;
     assert_eq!(running(&gateway).parent(), Some(before.as_path()));
+}
+
+/// Who asked first was told that the update comes: a second one does not take its place.
+#[tokio::test]
+async fn an_update_that_waits_for_its_restart_is_not_replaced_by_another() {
+    let from = executables::directory();
+    let other = [fs::read(from.join("openclaw")).expect("the executable"), b"a third release".to_vec()].concat();
+    let (bin, new, third) = (installed(from), release(from, None), release(from, Some(&other)));
+    let gateway = TestGateway::builder().bin(bin.path()).start().await;
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    let wish = |dir: &TempDir| json!({"from": dir.path(), "restartDelayMs": 60_000});
+    let answer = client.call("update.run", wish(&new)).await.expect("installed");
+    let release = answer["result"]["after"]["release"].as_str().expect("a name").to_owned();
+    let refused = client.call("update.run", wish(&third)).await.expect_err("one waits");
+    let why = refused["message"].as_str().unwrap_or_default();
+    assert!(why.contains(&release) && why.contains("for its restart"), "{refused}");
+    // A restart that is asked for meanwhile is the one that it waits for.
+    let sooner = json!({"delayMs": 0, "reason": "now"});
+    client.call("gateway.restart", sooner).await.expect("planned");
+    replaced(&gateway, 1).await;
+    assert_eq!(running(&gateway).parent(), Some(bin.path().join("versions").join(release).as_path()));
 }
 
 fn running_in(dir: &Path, answer: &Value) -> bool {

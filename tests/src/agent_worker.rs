@@ -89,6 +89,7 @@ impl AgentWorker {
             log_level: "warn".to_owned(),
             boot_id: Id::now(),
             failpoints: failpoints.to_owned(),
+            proxies: Default::default(),
         };
         let frame = worker_start::bootstrap_frame(&bootstrap).expect("the frame is small");
         std::io::Write::write_all(&mut &ours, &frame).expect("the socket has room");

@@ -106,6 +106,7 @@ impl ChannelWorker {
             log_level: "error".to_owned(),
             boot_id: Id::now(),
             failpoints: start.failpoints.to_owned(),
+            proxies: Default::default(),
         };
         let frame = worker_start::bootstrap_frame(&bootstrap).expect("the frame is small");
         std::io::Write::write_all(&mut &ours, &frame).expect("the socket has room");

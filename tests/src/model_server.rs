@@ -1,5 +1,5 @@
-//! A double of the model vendors' HTTP servers: OpenAI chat completions, Anthropic messages, Ollama chat, and their
-//! model lists. Replies come from a script (first rule that matches the request), with faults on demand, and every
+//! A double of the model vendors' HTTP servers: OpenAI chat completions and responses, Anthropic messages, Gemini,
+//! Ollama chat, and their model lists. Replies come from a script (first rule that matches the request), with faults on demand, and every
 //! request is kept in a book that tests can query. It binds to a loopback port of its own and needs no network.
 
 #![expect(
@@ -8,6 +8,9 @@
     clippy::panic,
     reason = "a test double that cannot do its work fails its test"
 )]
+
+mod gemini;
+mod responses;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -257,12 +260,17 @@ impl ModelServer {
         self.address
     }
 
-    /// `http://127.0.0.1:<port>`: base URL of the Anthropic and Ollama kinds.
+    /// Base URL for this api kind.
+    pub fn base_url(&self, kind: &str) -> String {
+        if kind.starts_with("openai-") { self.openai_url() } else { self.url() }
+    }
+
+    /// `http://127.0.0.1:<port>`: base URL of the Anthropic, Google and Ollama kinds.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Base URL of the OpenAI kind.
+    /// Base URL of the OpenAI kinds.
     pub fn openai_url(&self) -> String {
         format!("{}/v1", self.url())
     }
@@ -308,7 +316,9 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Dialect {
     OpenAi,
+    Responses,
     Anthropic,
+    Google,
     Ollama,
 }
 
@@ -326,7 +336,9 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     let dialect = match path.as_str() {
         _ if listed.is_some() => return finished(&shared, n, whole(200, &listed.unwrap_or_default())),
         p if p.ends_with("/chat/completions") => Dialect::OpenAi,
+        p if p.ends_with("/responses") => Dialect::Responses,
         p if p.ends_with("/v1/messages") => Dialect::Anthropic,
+        p if gemini::model_of(p).is_some() => Dialect::Google,
         p if p.ends_with("/api/chat") => Dialect::Ollama,
         _ => {
             return finished(
@@ -339,16 +351,27 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     let wanted = shared.script.key.as_deref();
     let given = [
         headers.get("x-api-key").cloned(),
+        headers.get("x-goog-api-key").cloned(),
         headers.get("authorization").map(|a| a.replacen("Bearer ", "", 1)),
     ];
+    let seen = match dialect {
+        Dialect::Responses => responses::view(&body),
+        Dialect::Google => gemini::view(&body, gemini::model_of(&path).unwrap_or_default().0),
+        _ => body.clone(),
+    };
     let reply = if wanted.is_some() && !given.iter().flatten().any(|k| Some(k.as_str()) == wanted) {
         Reply::fault(Fault::Auth)
     } else {
-        filled(pick(&shared, &body), &body, n)
+        filled(pick(&shared, &seen), &seen, n)
     };
     let armed = shared.armed.lock().unwrap().pop();
     let reply = Reply { fault: armed.or(reply.fault.clone()), ..reply };
-    answer(shared, dialect, reply, &body, n).await
+    let streaming = match dialect {
+        Dialect::Google => gemini::model_of(&path).is_some_and(|(_, streaming)| streaming),
+        _ => body["stream"].as_bool().unwrap_or(dialect == Dialect::Ollama),
+    };
+    let model = seen["model"].as_str().unwrap_or("double").to_owned();
+    answer(shared, dialect, reply, (&model, streaming), n).await
 }
 
 fn note(shared: &Shared, method: &str, path: &str, headers: BTreeMap<String, String>, body: Value) -> usize {
@@ -493,7 +516,7 @@ async fn answer(
     shared: Arc<Shared>,
     dialect: Dialect,
     reply: Reply,
-    body: &Value,
+    (model, streaming): (&str, bool),
     n: usize,
 ) -> Result<Response<Body>, io::Error> {
     match &reply.fault {
@@ -507,21 +530,21 @@ async fn answer(
             left.armed = false;
         }
         Some(fault) => {
-            if let Some(refusal) = refusal(dialect, fault, body) {
+            if let Some(refusal) = refusal(dialect, fault, model) {
                 return finished(&shared, n, refusal);
             }
         }
         None => {}
     }
-    let streaming = body["stream"].as_bool().unwrap_or(dialect == Dialect::Ollama);
-    let model = body["model"].as_str().unwrap_or("double").to_owned();
     if !streaming {
-        return finished(&shared, n, whole(200, &document(dialect, &reply, &model, n)));
+        return finished(&shared, n, whole(200, &document(dialect, &reply, model, n)));
     }
     let events = match dialect {
-        Dialect::OpenAi => openai_events(&reply, &model, n),
-        Dialect::Anthropic => anthropic_events(&reply, &model, n),
-        Dialect::Ollama => ollama_events(&reply, &model),
+        Dialect::OpenAi => openai_events(&reply, model, n),
+        Dialect::Responses => responses::events(&reply, model, n),
+        Dialect::Anthropic => anthropic_events(&reply, model, n),
+        Dialect::Google => gemini::events(&reply, model, n),
+        Dialect::Ollama => ollama_events(&reply, model),
     };
     let kind = if dialect == Dialect::Ollama { "application/x-ndjson" } else { "text/event-stream" };
     let steps = steps(dialect, &reply, events);
@@ -547,17 +570,43 @@ fn respond(status: u16, kind: &str, body: String, retry_after: Option<&str>) -> 
 }
 
 /// The vendors' own words for a refusal.
-fn refusal(dialect: Dialect, fault: &Fault, body: &Value) -> Option<Response<Body>> {
-    let model = body["model"].as_str().unwrap_or_default();
-    let (status, kind, message) = match (dialect, fault) {
-        (_, Fault::Status { status, body }) => {
-            let kind = if body.starts_with('{') { "application/json" } else { "text/html" };
-            return Some(respond(*status, kind, body.clone(), None));
+fn refusal(dialect: Dialect, fault: &Fault, model: &str) -> Option<Response<Body>> {
+    if let Fault::Status { status, body } = fault {
+        let kind = if body.starts_with('{') { "application/json" } else { "text/html" };
+        return Some(respond(*status, kind, body.clone(), None));
+    }
+    let after = match fault {
+        Fault::RateLimit { retry_after } => retry_after.as_deref(),
+        _ => None,
+    };
+    let (status, kind, message) = match dialect {
+        Dialect::Google => google_words(fault, model)?,
+        _ => words(dialect, fault, model)?,
+    };
+    let body = match dialect {
+        Dialect::OpenAi | Dialect::Responses => {
+            json!({ "error": { "message": message, "type": kind, "param": null, "code": null } })
         }
-        (_, Fault::RateLimit { .. }) => (429, "rate_limit_error", "Rate limit reached for requests".to_owned()),
+        Dialect::Anthropic => json!({ "type": "error", "error": { "type": kind, "message": message } }),
+        Dialect::Google => gemini::error(status, kind, &message, after),
+        Dialect::Ollama => json!({ "error": message }),
+    };
+    let after = after.filter(|_| dialect != Dialect::Google);
+    Some(respond(status, "application/json", body.to_string(), after))
+}
+
+type Words = (u16, &'static str, String);
+
+fn words(dialect: Dialect, fault: &Fault, model: &str) -> Option<Words> {
+    Some(match (dialect, fault) {
+        (_, Fault::RateLimit { .. }) => {
+            (429, "rate_limit_error", "Rate limit reached for requests".to_owned())
+        }
         (_, Fault::Overloaded) => (529, "overloaded_error", "Overloaded".to_owned()),
         (Dialect::Anthropic, Fault::Auth) => (401, "authentication_error", "invalid x-api-key".to_owned()),
-        (_, Fault::Auth) => (401, "invalid_request_error", "Missing bearer authentication in header".to_owned()),
+        (_, Fault::Auth) => {
+            (401, "invalid_request_error", "Missing bearer authentication in header".to_owned())
+        }
         (Dialect::Anthropic, Fault::Overflow) => {
             (400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum".to_owned())
         }
@@ -567,25 +616,37 @@ fn refusal(dialect: Dialect, fault: &Fault, body: &Value) -> Option<Response<Bod
             "This model's maximum context length is 128000 tokens. However, your messages resulted in 210000 tokens."
                 .to_owned(),
         ),
-        (Dialect::OpenAi, Fault::NoModel) => {
-            (404, "invalid_request_error", format!("The model `{model}` does not exist or you do not have access to it."))
-        }
         (Dialect::Anthropic, Fault::NoModel) => (404, "not_found_error", format!("model: {model}")),
         (Dialect::Ollama, Fault::NoModel) => (404, "", format!("model '{model}' not found")),
+        (_, Fault::NoModel) => (
+            404,
+            "invalid_request_error",
+            format!("The model `{model}` does not exist or you do not have access to it."),
+        ),
         _ => return None,
-    };
-    let body = match dialect {
-        Dialect::OpenAi => {
-            json!({ "error": { "message": message, "type": kind, "param": null, "code": null } })
+    })
+}
+
+fn google_words(fault: &Fault, model: &str) -> Option<Words> {
+    Some(match fault {
+        Fault::RateLimit { .. } => {
+            (429, "RESOURCE_EXHAUSTED", "You exceeded your current quota, please check your plan.".to_owned())
         }
-        Dialect::Anthropic => json!({ "type": "error", "error": { "type": kind, "message": message } }),
-        Dialect::Ollama => json!({ "error": message }),
-    };
-    let after = match fault {
-        Fault::RateLimit { retry_after } => retry_after.as_deref(),
-        _ => None,
-    };
-    Some(respond(status, "application/json", body.to_string(), after))
+        Fault::Overloaded => {
+            (503, "UNAVAILABLE", "The model is overloaded. Please try again later.".to_owned())
+        }
+        Fault::Auth => {
+            (400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.".to_owned())
+        }
+        Fault::Overflow => (
+            400,
+            "INVALID_ARGUMENT",
+            "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
+                .to_owned(),
+        ),
+        Fault::NoModel => (404, "NOT_FOUND", format!("models/{model} is not found for API version v1beta")),
+        _ => return None,
+    })
 }
 
 /// One thing that the body does.
@@ -620,6 +681,8 @@ fn steps(dialect: Dialect, reply: &Reply, mut events: Vec<String>) -> Vec<Step> 
             events.truncate(after);
             events.push(match dialect {
                 Dialect::OpenAi => sse("", &json!({ "error": { "code": 502, "message": "Provider returned error" } })),
+                Dialect::Responses => sse("error", &json!({ "type": "error", "sequence_number": after, "code": "server_error", "message": "The server had an error", "param": null })),
+                Dialect::Google => sse("", &gemini::error(500, "INTERNAL", "An internal error has occurred.", None)),
                 Dialect::Anthropic => sse("error", &json!({ "type": "error", "error": { "type": "overloaded_error", "message": "Overloaded" } })),
                 Dialect::Ollama => format!("{}\n", json!({ "error": "an error was encountered while running the model" })),
             });
@@ -883,6 +946,8 @@ fn document(dialect: Dialect, reply: &Reply, model: &str, n: usize) -> Value {
                 "stop_reason": stop_word(dialect, reply), "stop_sequence": null, "usage": anthropic_usage(reply),
             })
         }
+        Dialect::Responses => responses::document(reply, model, n),
+        Dialect::Google => gemini::document(reply, model, n),
         Dialect::Ollama => {
             let mut message = json!({ "role": "assistant", "content": reply.text });
             if !reply.tool_calls.is_empty() {

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
 /// The longest script takes about fifteen seconds; a busy machine is several times slower.
@@ -58,4 +59,24 @@ pub async fn run(script: &str, args: &[&str]) -> Option<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(status.success(), "{script}: {}\n{}", text(&stdout), text(&stderr));
     Some(text(&stdout).trim().to_owned())
+}
+
+/// A server that others wrote. It ends when dropped.
+pub struct Served {
+    /// The line of results that it printed when it was ready.
+    pub ready: serde_json::Value,
+    _child: Child,
+}
+
+/// Starts a script that serves until its standard input ends, and waits for its first line. `None` = skipped.
+pub async fn serve(script: &str, args: &[&str]) -> Option<Served> {
+    let folder = folder().await?;
+    let mut node = Command::new(folder.join("node_modules/.bin/node"));
+    node.arg(script).args(args).current_dir(folder);
+    node.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = node.spawn().expect("node runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let line = tokio::time::timeout(SCRIPT_TIMEOUT, lines.next_line()).await.expect("it starts in time");
+    let line = line.expect("readable").unwrap_or_else(|| panic!("{script} ended before it was ready"));
+    Some(Served { ready: serde_json::from_str(&line).expect("one JSON line"), _child: child })
 }

@@ -11,14 +11,18 @@ use tokio_util::sync::CancellationToken;
 mod anthropic_messages;
 pub mod auth;
 pub mod catalog;
+pub mod cooldown;
 mod demo;
 mod exchange;
 pub mod failure;
+mod google_generative_ai;
 pub mod http;
 pub mod model;
 pub mod models;
 mod ollama;
 mod openai_completions;
+mod openai_responses;
+pub mod proxies;
 pub mod retry;
 pub mod retry_after;
 pub mod select;
@@ -61,7 +65,9 @@ pub struct Call {
 pub fn all() -> &'static [&'static dyn Provider] {
     &[
         &openai_completions::OpenAiCompletions,
+        &openai_responses::OpenAiResponses,
         &anthropic_messages::AnthropicMessages,
+        &google_generative_ai::GoogleGenerativeAi,
         &ollama::Ollama,
         &demo::Demo,
     ]

@@ -1,12 +1,16 @@
 //! A run: what happens between an accepted message and its answer. `state` decides the next step, `resume` where an
 //! interrupted run goes on; `driver` does what they say.
 
+pub mod ask;
 pub mod begin;
+pub mod bounds;
 pub mod call;
+pub mod chain;
 pub mod control;
 pub mod driver;
 pub mod events;
 pub mod finish;
+pub mod listen;
 pub mod media;
 pub mod payload;
 pub mod prepare;

@@ -96,6 +96,7 @@ pub fn main() -> ExitCode {
 fn start() -> Result<(), WorkerError> {
     let hooks = Hooks { last: Box::new(kill_children), ..Hooks::default() };
     let started = worker_start::begin(WorkerKind::Agent, hooks)?;
+    crate::provider::proxies::install(started.bootstrap.proxies.clone());
     if let Some(policy) = started.bootstrap.policy.as_ref().and_then(|policy| policy.tool.clone()) {
         let enforce = started.bootstrap.isolation != Isolation::Off;
         confined::install(Confinement { policy, enforce })?;

@@ -95,15 +95,15 @@ pub fn confine(bootstrap: &Bootstrap) -> Result<SandboxReport, ConfineError> {
     need("dumpable", dumpable.map(drop))?;
     report.canary_refused = probe(&policy.canaries);
     if report.landlock_abi > 0 && report.canary_refused == Some(false) {
-        report.missing.push(
-            "the gateway's own files can be read: the workspace, or a path of isolation.readOnly or readWrite, contains \
-             them"
-                .to_owned(),
-        );
+        report.missing.push(OWN_FILES_OPEN.to_owned());
     }
     report.tier = tier(&report);
     Ok(report)
 }
+
+/// What a report says is missing when a rule opens what no worker may see. Another kernel does not help then.
+pub const OWN_FILES_OPEN: &str =
+    "the gateway's own files can be read: the workspace, or a path of isolation.readOnly or readWrite, contains them";
 
 fn default_policy(kind: WorkerKind) -> Policy {
     let (open_files, memory_mb) = match kind {

@@ -74,6 +74,10 @@ pub struct Bootstrap {
     /// Failpoints of a test build, in the syntax of the `fail` crate; empty otherwise.
     #[serde(default)]
     pub failpoints: String,
+    /// Proxies by the variable that names them (`HTTPS_PROXY`, `no_proxy`): here and not in the environment, since an
+    /// address may carry a password.
+    #[serde(default, skip_serializing_if = "SecretMap::is_empty")]
+    pub proxies: SecretMap,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,6 +122,10 @@ pub struct SandboxReport {
 pub struct SecretMap(pub BTreeMap<String, String>);
 
 impl SecretMap {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }

@@ -255,6 +255,7 @@ fn handshakes() -> Vec<Sample> {
         log_level: text("debug"),
         boot_id: id(9),
         failpoints: text("a=off"),
+        proxies: Default::default(),
     };
     let hello = Hello {
         proto_min: 1,

@@ -65,7 +65,7 @@ class Chip {
   }
 
   update(worker, now) {
-    const { id, kind, pid, state, restarts, sinceMs, why, sandbox } = worker;
+    const { id, kind, pid, state, restarts, sinceMs, why, sandbox, controlGroup } = worker;
     setText(this.name, id);
     setText(this.state, state ?? "");
     this.el.dataset.tone = toneOf(state);
@@ -78,7 +78,8 @@ class Chip {
     setText(this.facts, facts.filter(Boolean).join(" · "));
     const age = sinceMs ? ageText(now - sinceMs) : "";
     this.el.title = [kind && `${kind} worker`, age && `${state} for ${age}`, why,
-      sandbox?.text && `confined: ${sandbox.text}`, ...(sandbox?.amiss ?? [])].filter(Boolean).join("\n");
+      sandbox?.text && `confined: ${sandbox.text}`, controlGroup?.text && `control group: ${controlGroup.text}`,
+      ...(sandbox?.amiss ?? [])].filter(Boolean).join("\n");
   }
 }
 

@@ -6,17 +6,27 @@ mod plan;
 use super::client::{Client, ClientError};
 use super::invocation::{Failure, Invocation};
 use super::output;
+use crate::config::advice::invalid_for_commands;
 use crate::config::file_command::{self, FileCommandError, Stopped, Target};
-use crate::config::handle::{NewText, invalid_for_commands, load_env};
+use crate::config::handle::NewText;
 use crate::config::worker_check::WorkerPrograms;
-use crate::config::{ConfigDisk, ConfigFile, Issue, rpc};
+use crate::config::{ConfigDisk, ConfigFile, load_env, rpc};
 use crate::{exit_code, lock};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The gateway asks both worker programs before it writes; each may take 5 s.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+/// A change whose file was changed meanwhile is made again: dozens of commands side by side are done long before.
+const REPEAT_WITHIN: Duration = Duration::from_secs(60);
+/// The lock of a gateway that is stopped is another command's, for one write, or a gateway's that starts or stops.
+const LOCK_WITHIN: Duration = Duration::from_secs(10);
+/// The same while other commands write one after the other.
+const COMMANDS_WITHIN: Duration = Duration::from_secs(60);
+/// Between two looks at the lock.
+const LOCK_LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -124,8 +134,11 @@ fn file(invocation: &Invocation, as_json: bool) -> Result<u8, Failure> {
 }
 
 fn validate(invocation: &Invocation, as_json: bool) -> Result<u8, Failure> {
-    let file = read_file(invocation)?;
-    let issues = file_command::validation_issues(&file, &WorkerPrograms::find());
+    let file = Arc::new(read_file(invocation)?);
+    let issues = match plan::problems(invocation, &file) {
+        Some(issues) => issues,
+        None => file_command::validation_issues(&file, &invocation.paths, &WorkerPrograms::find()),
+    };
     let code = if issues.is_empty() { exit_code::OK } else { exit_code::CONFIG };
     if as_json {
         output::json(&file_command::validation_json(&file, &issues))?;
@@ -153,10 +166,17 @@ fn schema() -> Result<u8, Failure> {
 
 fn change(
     invocation: &Invocation,
-    act: impl FnOnce(&mut Place) -> Result<String, FileCommandError>,
+    act: impl Fn(&mut Place) -> Result<String, FileCommandError>,
 ) -> Result<u8, Failure> {
     let mut place = Place::open(invocation)?;
-    let done = act(&mut place).map_err(|error| failure(&error))?;
+    let end = Instant::now() + REPEAT_WITHIN;
+    let done = loop {
+        match act(&mut place) {
+            // Each time somebody else's write went through, so that this ends with them.
+            Err(FileCommandError::Stale) if Instant::now() < end => {}
+            done => break done.map_err(|error| failure(&error))?,
+        }
+    };
     output::line(&done)?;
     Ok(exit_code::OK)
 }
@@ -184,6 +204,7 @@ fn lock_failure(error: &lock::LockError) -> Failure {
         lock::LockError::Io { .. } => Failure::new(format!(
             "{error}\nThe state directory and its files must belong to the user that runs this."
         )),
+        lock::LockError::Command { .. } => Failure::new(error.to_string()),
         _ => Failure::new(format!(
             "{error}\nIt is starting or stopping, or another command writes: try again."
         )),
@@ -193,17 +214,27 @@ fn lock_failure(error: &lock::LockError) -> Failure {
 impl Place {
     fn open(invocation: &Invocation) -> Result<Self, Failure> {
         let disk = disk(invocation);
-        match Client::connect(&invocation.paths) {
-            Ok(client) => Ok(Self::Running(Running { disk, client })),
-            Err(ClientError::NotRunning) => {
-                let state = &invocation.paths.state_dir;
-                lock::create_private_dir(state)
-                    .map_err(|error| Failure::new(format!("state directory {}: {error}", state.display())))?;
-                let held = lock::lock_instance(state).map_err(|error| lock_failure(&error))?;
-                disk.use_workers(WorkerPrograms::find());
-                Ok(Self::Stopped { disk, _lock: held })
+        let begun = Instant::now();
+        loop {
+            match Client::connect(&invocation.paths) {
+                Ok(client) => return Ok(Self::Running(Running { disk, client })),
+                Err(ClientError::NotRunning) => {}
+                Err(error) => return Err(invocation.unreachable(&error)),
             }
-            Err(error) => Err(invocation.unreachable(&error)),
+            let state = &invocation.paths.state_dir;
+            lock::create_private_dir(state)
+                .map_err(|error| Failure::new(format!("state directory {}: {error}", state.display())))?;
+            match lock::lock_instance(state) {
+                Ok(held) => {
+                    held.note_command("openclaw config");
+                    disk.use_workers(WorkerPrograms::find());
+                    return Ok(Self::Stopped { disk, _lock: held });
+                }
+                Err(lock::LockError::Command { .. }) if begun.elapsed() < COMMANDS_WITHIN => {}
+                Err(lock::LockError::StateDir { .. }) if begun.elapsed() < LOCK_WITHIN => {}
+                Err(error) => return Err(lock_failure(&error)),
+            }
+            std::thread::sleep(LOCK_LOOK);
         }
     }
 
@@ -249,12 +280,10 @@ fn refused(error: ClientError) -> FileCommandError {
     let ClientError::Method(error) = error else { return FileCommandError::Change(error.to_string()) };
     let details: Value =
         error.details_json.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    let first = details.pointer("/issues/0").map(|issue| {
-        let hint = issue.get("hint").and_then(Value::as_str).map(str::to_owned);
-        Issue { hint, ..Issue::new(output::text(issue, "/path"), output::text(issue, "/message")) }
-    });
-    match first {
-        Some(issue) => FileCommandError::Invalid(file_command::validation_failure(&issue)),
+    let issues = details["issues"].as_array().into_iter().flatten().map(plan::issue).collect::<Vec<_>>();
+    match (!issues.is_empty()).then_some(issues) {
+        Some(issues) => FileCommandError::Invalid(file_command::validation_failures(&issues)),
+        None if error.message == rpc::CHANGED_MEANWHILE => FileCommandError::Stale,
         None => FileCommandError::Change(error.message),
     }
 }

@@ -3,8 +3,7 @@
 use super::client::Client;
 use super::invocation::{Failure, Invocation};
 use super::output;
-use crate::config::ConfigDisk;
-use crate::config::handle::load_env;
+use crate::config::{ConfigDisk, load_env};
 use crate::doctor::{self, Finding, Gateway, Severity};
 use crate::exit_code;
 use crate::lock::{self, Held, LockError};
@@ -80,7 +79,10 @@ fn gateway(invocation: &Invocation) -> (Gateway, Option<Held>) {
         return (Gateway::Stopped, None);
     }
     match lock::lock_instance(&paths.state_dir) {
-        Ok(held) => (Gateway::Stopped, Some(held)),
+        Ok(held) => {
+            held.note_command("openclaw doctor");
+            (Gateway::Stopped, Some(held))
+        }
         Err(LockError::StateDir { pid, .. }) => (Gateway::Silent(pid), None),
         Err(error) => (Gateway::Unknown(error.to_string()), None),
     }

@@ -145,10 +145,7 @@ impl Args {
                 let parsed = <MethodCall as clap::Parser>::try_parse_from(
                     std::iter::once("openclaw gateway".to_owned()).chain(words),
                 );
-                parsed
-                    .map_err(|error| Failure::with_code(error.to_string(), exit_code::FAILURE))?
-                    .call
-                    .run(invocation)
+                parsed.map_err(|error| Failure::usage(&error))?.call.run(invocation)
             }
         }
     }

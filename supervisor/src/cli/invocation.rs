@@ -60,6 +60,15 @@ impl Failure {
     pub fn with_code(message: impl Into<String>, code: u8) -> Self {
         Self { message: message.into(), code }
     }
+    /// A command line that is wrong. Help and version, which clap gives as errors too, are printed here.
+    pub fn usage(error: &clap::Error) -> Self {
+        if !error.use_stderr() {
+            return error.print().map_or_else(Self::output, |()| Self::with_code("", exit_code::OK));
+        }
+        let text = error.render();
+        let text = if std::io::stderr().is_terminal() { text.ansi().to_string() } else { text.to_string() };
+        Self::with_code(text.trim_end(), exit_code::USAGE)
+    }
     /// Standard output is gone. Says nothing and is no failure when a pipe's reader left.
     #[expect(clippy::needless_pass_by_value, reason = "used as a function value in map_err")]
     pub fn output(error: std::io::Error) -> Self {

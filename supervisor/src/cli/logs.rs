@@ -1,14 +1,17 @@
 //! `openclaw logs [--follow]`: the gateway's log by `logs.tail`.
 
-use super::client::ClientError;
+use super::client::{Client, ClientError};
 use super::invocation::{Failure, Invocation};
 use super::output;
 use crate::exit_code;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::io::Write;
+use std::time::{Duration, Instant};
 
 /// Between two connections to a gateway that closes them: it is on its way down.
 const AGAIN: Duration = Duration::from_millis(100);
+/// A gateway that is away for longer is worth a word (2 s).
+const SAY_AFTER: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -33,6 +36,9 @@ pub struct Args {
     /// Times of this machine's time zone
     #[arg(long)]
     local_time: bool,
+    /// With --follow: seconds to wait for a gateway that went away
+    #[arg(long, default_value_t = 30, value_name = "s")]
+    wait: u64,
 }
 
 impl Args {
@@ -44,12 +50,8 @@ impl Args {
             let tail = match client.call("logs.tail", &params, Duration::from_secs(10)) {
                 Ok(tail) => tail,
                 Err(ClientError::Closed | ClientError::Io(_)) if self.follow && !first => {
-                    // Replaced in place, it is there again at once. Otherwise it ended: nothing more to follow.
-                    let Ok(again) = invocation.client() else { return Ok(exit_code::OK) };
+                    let Some(again) = self.reconnect(invocation)? else { return Ok(exit_code::OK) };
                     client = again;
-                    if !output::wait_while_read(AGAIN) {
-                        return Ok(exit_code::OK);
-                    }
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -63,6 +65,54 @@ impl Args {
             if !output::wait_while_read(Duration::from_millis(self.interval.max(100))) {
                 return Ok(exit_code::OK);
             }
+        }
+    }
+
+    /// Replaced in place, it is there again at once; after a crash a service manager starts it. `None`: nobody reads any more.
+    fn reconnect(&self, invocation: &Invocation) -> Result<Option<Client>, Failure> {
+        let begin = Instant::now();
+        let mut told = false;
+        loop {
+            if !output::wait_while_read(AGAIN) {
+                return Ok(None);
+            }
+            match invocation.client() {
+                Ok(client) => {
+                    if told {
+                        self.notice("The gateway is there again.");
+                    }
+                    return Ok(Some(client));
+                }
+                Err(_) if begin.elapsed() < Duration::from_secs(self.wait) => {}
+                Err(failure) => {
+                    let gone = format!("The gateway went away and was not there again within {} s.", self.wait);
+                    return Err(Failure::new(format!("{gone}\n{}", failure.message)));
+                }
+            }
+            // A restart in place takes less than this; nothing to speak of.
+            if !told && begin.elapsed() > SAY_AFTER {
+                told = true;
+                self.notice(&format!("The gateway went away; waiting up to {} s for it.", self.wait));
+            }
+        }
+    }
+
+    /// On standard error: standard output holds lines of the log.
+    fn notice(&self, text: &str) {
+        let text = if self.json { json!({"type": "notice", "message": text}).to_string() } else { text.to_owned() };
+        // Nobody to tell is no reason to stop.
+        let _unread = writeln!(std::io::stderr(), "{text}");
+    }
+
+    /// What to say of lines that are missing.
+    fn left_out(&self, tail: &Value, first: bool) -> Option<&'static str> {
+        let lines = tail["lines"].as_array().map_or(0, Vec::len);
+        match tail["truncated"] == true {
+            false => None,
+            true if lines < self.limit as usize => Some("Log tail truncated (increase --max-bytes)."),
+            // As many as were asked for.
+            true if first => None,
+            true => Some("Lines were left out: more came than --limit between two looks."),
         }
     }
 
@@ -82,8 +132,7 @@ impl Args {
                 json!({"type": "meta", "file": tail["file"], "cursor": tail["cursor"], "size": tail["size"]});
             output::line(&meta.to_string())?;
         }
-        if tail["truncated"] == true {
-            let notice = "Log tail truncated (increase --max-bytes).";
+        if let Some(notice) = self.left_out(tail, first) {
             let shown = if self.json {
                 json!({"type": "notice", "message": notice}).to_string()
             } else {
@@ -152,7 +201,12 @@ mod tests {
             plain: false,
             json: false,
             local_time: false,
+            wait: 1,
         };
+        let cut = |lines: usize| json!({"truncated": true, "lines": vec!["x"; lines]});
+        assert_eq!(args.left_out(&cut(0), true), Some("Log tail truncated (increase --max-bytes)."));
+        assert_eq!(args.left_out(&cut(1), true), None, "what was asked for");
+        assert!(args.left_out(&cut(1), false).is_some_and(|notice| notice.contains("--limit")));
         let line = r#"{"0":"{}","1":"refused","_meta":{},"level":"WARN","message":"refused","pid":7,"subsystem":"front","time":"t","ip":"::1","n":3,"why":"a b"}"#;
         assert_eq!(args.shown(line), r#"t WARN  [front] refused ip=::1 n=3 why="a b""#);
     }

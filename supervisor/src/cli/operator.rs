@@ -71,12 +71,15 @@ fn facts(prefix: &str, value: &Value, lines: &mut Vec<String>) {
             Value::Null => {}
             Value::Array(list) if list.is_empty() => {}
             Value::String(text) => lines.push(format!("{name:<22} {}", text.replace('\n', "\n  "))),
-            Value::Number(at) if key.ends_with("AtMs") => {
+            Value::Number(at) if key == "atMs" || key.ends_with("AtMs") => {
                 let at = jiff::Timestamp::from_millisecond(at.as_i64().unwrap_or_default());
-                lines.push(format!(
-                    "{name:<22} {}",
-                    at.map_or_else(|_| value.to_string(), |at| at.to_string())
-                ));
+                let at = at.map_or_else(|_| value.to_string(), |at| at.to_string());
+                lines.push(format!("{:<22} {at}", name.trim_end_matches("Ms")));
+            }
+            Value::Array(list) => {
+                let list: Vec<String> =
+                    list.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect();
+                lines.push(format!("{name:<22} {}", list.join(", ")));
             }
             other => lines.push(format!("{name:<22} {other}")),
         }
@@ -96,9 +99,9 @@ mod tests {
             lines,
             [
                 "id                     7",
-                "atMs                   0",
+                "at                     1970-01-01T00:00:00Z",
                 "message.text           a\n  b",
-                "message.receivedAtMs   1970-01-01T00:00:00Z"
+                "message.receivedAt     1970-01-01T00:00:00Z"
             ]
         );
     }

@@ -99,6 +99,7 @@ impl Place {
                 let dir = &invocation.paths.state_dir;
                 let lock = (writes && dir.is_dir()).then(|| lock::lock_instance(dir)).transpose();
                 let lock = lock.map_err(|error| Failure::new(error.to_string()))?;
+                lock.iter().for_each(|held| held.note_command("openclaw pairing"));
                 Ok(Self::Files { store: PairingStore::new(&invocation.paths.credentials_dir), _lock: lock })
             }
             Err(error) => Err(invocation.unreachable(&error)),

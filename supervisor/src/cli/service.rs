@@ -5,7 +5,7 @@ use super::invocation::{Failure, Invocation};
 use super::output;
 use crate::config::{ConfigSnapshot, ConfigSource};
 use crate::exit_code;
-use crate::service::installed::{Place, environment_file};
+use crate::service::installed::{Place, SYSTEM_ENVIRONMENT, environment_file};
 use crate::service::systemctl::{self, Shown, Systemctl, SystemctlError};
 use crate::service::{Scope, account, environment_file as variables, unit, unit_of};
 use serde_json::json;
@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 /// Account of the system's service, and its state directory.
 const SYSTEM_ACCOUNT: &str = "openclaw";
 const SYSTEM_STATE: &str = "/var/lib/openclaw";
-const SYSTEM_ENVIRONMENT: &str = "/etc/openclaw/service.env";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -171,7 +171,9 @@ fn show(invocation: &Invocation, picture: &Picture, degraded: &[String]) -> Resu
         worker_rows(picture),
     ))?;
     if picture.health.is_some() {
-        output::line(&output::table(&["Worker", "Confined", "Not ruled"], confined_rows(picture)))?;
+        let head = ["Worker", "Confined", "Control group", "Not ruled"];
+        output::line(&output::table(&head, confined_rows(picture)))?;
+        output::line(&format!("Control groups: {}", text(&picture.info, "/controlGroups")))?;
     }
     let channels = channel_rows(&picture.channels);
     if !channels.is_empty() {
@@ -291,7 +293,12 @@ fn confined_rows(picture: &Picture) -> Vec<Vec<String>> {
     let row = |worker: &Value| {
         let amiss: Vec<&str> = rows(worker, "/sandbox/amiss").filter_map(Value::as_str).collect();
         let amiss = if amiss.is_empty() { "-".to_owned() } else { amiss.join("; ") };
-        vec![text(worker, "/id").to_owned(), text(worker, "/sandbox/text").to_owned(), amiss]
+        let group = match text(worker, "/controlGroup/text") {
+            "" => "-",
+            limits => limits,
+        };
+        let confined = text(worker, "/sandbox/text").to_owned();
+        vec![text(worker, "/id").to_owned(), confined, group.to_owned(), amiss]
     };
     rows(&picture.workers, "/workers").map(row).collect()
 }

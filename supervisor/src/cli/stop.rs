@@ -3,6 +3,7 @@
 use super::client::Client;
 use super::invocation::{Failure, Invocation};
 use super::output;
+use crate::config::{ConfigDisk, Environment, MISSING_VARIABLE, load_env};
 use crate::exit_code;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::{Value, json};
@@ -35,12 +36,27 @@ pub struct RestartArgs {
 
 /// What is wrong with the file that the next start would read; `None` when it would do.
 pub fn bad_config(client: &mut Client) -> Option<String> {
+    let (state, errors) = refused(client)?;
+    Some(format!("The configuration file does not run ({state}):\n{}", errors.join("\n")))
+}
+
+/// In a word why the file does not run, and the reasons.
+fn refused(client: &mut Client) -> Option<(String, Vec<String>)> {
     let shown = client.call("config.get", &json!({}), Duration::from_secs(5)).ok()?;
-    let state = output::text(&shown, "/active/state");
-    let errors = shown.pointer("/active/errors").and_then(serde_json::Value::as_array);
-    let errors: Vec<&str> = errors.into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
-    matches!(state, "invalid" | "rolledBack")
-        .then(|| format!("The configuration file does not run ({state}):\n{}", errors.join("\n")))
+    let state = output::text(&shown, "/active/state").to_owned();
+    let errors = shown.pointer("/active/errors").and_then(Value::as_array).into_iter().flatten();
+    let errors = errors.filter_map(Value::as_str).map(str::to_owned).collect();
+    matches!(state.as_str(), "invalid" | "rolledBack").then_some((state, errors))
+}
+
+/// A start reads the variables anew: all that the gateway misses may stand in their files by now.
+fn is_had_by_now(invocation: &Invocation, errors: &[String]) -> bool {
+    let env = load_env(Environment::default(), &invocation.paths, None);
+    let file = ConfigDisk::new(invocation.paths.clone(), env).read();
+    let missing = file.missing_secrets(&invocation.paths.state_dir);
+    let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let had = |error: &String| error.contains(MISSING_VARIABLE) && !missing.contains(error);
+    !errors.is_empty() && errors.iter().all(had)
 }
 
 impl StopArgs {
@@ -80,12 +96,14 @@ impl StopArgs {
 impl RestartArgs {
     pub fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
         let mut client = invocation.client()?;
-        if let Some(why) = bad_config(&mut client).filter(|_| !self.anyway) {
+        let bad = refused(&mut client);
+        let had = bad.as_ref().is_some_and(|(_, errors)| is_had_by_now(invocation, errors));
+        if let Some(why) = bad_config(&mut client).filter(|_| !self.anyway && !had) {
             let remedy = "Mend the file, or restart with the last good one: openclaw restart --anyway";
             return Err(Failure::with_code(format!("{why}\n{remedy}"), exit_code::CONFIG));
         }
         let before = client.call("system.info", &json!({}), Duration::from_secs(5))?;
-        let params = json!({"delayMs": self.delay, "reason": "openclaw restart", "useLastGood": self.anyway});
+        let params = json!({"delayMs": self.delay, "reason": "openclaw restart", "useLastGood": self.anyway || had});
         let plan = client.call("gateway.restart", &params, Duration::from_secs(5))?;
         let wait = Duration::from_millis(plan["delayMs"].as_u64().unwrap_or(self.delay));
         if plan["cooldownMsApplied"].as_i64().unwrap_or_default() > 0 {

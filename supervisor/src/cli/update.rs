@@ -106,17 +106,20 @@ impl Args {
             return Ok(if ok { exit_code::OK } else { exit_code::FAILURE });
         }
         let result = &answer["result"];
-        let (from, to) = (output::text(result, "/before/version"), output::text(result, "/after/version"));
-        let sum: String = output::text(result, "/after/sha").chars().take(8).collect();
+        let name = |side: &str| match output::text(result, &format!("{side}/release")) {
+            "" => output::text(result, &format!("{side}/version")).to_owned(),
+            release => release.to_owned(),
+        };
+        let (from, to) = (name("/before"), name("/after"));
         let reason = output::text(result, "/reason");
         let text = match (output::text(result, "/status"), pid) {
-            ("ok", Some(pid)) => format!("Gateway updated in place (pid {pid}, build {from} → {to}, {sum})."),
+            ("ok", Some(pid)) => format!("Gateway updated in place (pid {pid}, build {from} → {to})."),
             ("ok", None) => {
-                format!("Installed build {to} ({sum}); the next start or `openclaw restart` takes it.")
+                format!("Installed build {to}; the next start or `openclaw restart` takes it.")
             }
-            ("skipped", _) if reason == "up-to-date" => format!("Build {to} ({sum}) is in use already."),
+            ("skipped", _) if reason == "up-to-date" => format!("Build {to} is in use already."),
             ("skipped", _) if reason == "dry-run" => {
-                format!("Build {to} ({sum}) can be installed. Nothing was changed.")
+                format!("Build {to} can be installed. Nothing was changed.")
             }
             ("skipped", _) => {
                 "No update: set update.command, or name a release with --from <path>.".to_owned()

@@ -1,5 +1,7 @@
 //! `openclaw workers`: the processes behind the gateway.
 
+mod dump;
+
 use super::invocation::{Failure, Invocation};
 use super::operator::{self, Listing};
 use super::output;
@@ -24,7 +26,7 @@ enum Command {
         /// For example agent:main or channel:telegram:default
         id: String,
     },
-    /// Stop one now; it starts again when somebody wants it
+    /// Stop one now: a channel until `start` or `restart`, an agent until it has something to answer
     Stop {
         /// As `workers list` shows it
         id: String,
@@ -46,14 +48,32 @@ impl Args {
     pub fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
         let (method, id) = match self.command.unwrap_or(Command::List) {
             Command::List => return listing().print(invocation, self.json),
-            Command::Dump { id } => return dump(invocation, &id, self.json),
+            Command::Dump { id } => return show_dump(invocation, &id, self.json),
             Command::Restart { id } => ("workers.restart", id),
-            Command::Stop { id } => ("workers.stop", id),
+            Command::Stop { id } => return stop(invocation, &id, self.json),
             Command::Start { id } => ("workers.start", id),
         };
         let done = format!("{method} {id}: told; `openclaw workers` shows its state.");
         operator::act(invocation, method, &json!(id), self.json, &done)
     }
+}
+
+fn stop(invocation: &Invocation, id: &str, json: bool) -> Result<u8, Failure> {
+    let answer = invocation.client()?.call("workers.stop", &json!({"id": id}), operator::TIMEOUT)?;
+    if json {
+        output::json(&answer)?;
+        return Ok(exit_code::OK);
+    }
+    output::line(&match output::text(&answer, "/lasts") {
+        "untilWanted" => format!("{id}: told to stop. It starts again by itself when it has something to answer."),
+        "untilStarted" => format!(
+            "{id}: told to stop. It stays stopped, over restarts of the gateway too, until `openclaw workers start {id}`."
+        ),
+        _ => format!(
+            "{id}: told to stop. It stays stopped until `openclaw workers start {id}`, but the journal cannot write: a start of the gateway will start it too."
+        ),
+    })?;
+    Ok(exit_code::OK)
 }
 
 fn listing() -> Listing {
@@ -73,10 +93,11 @@ fn cells(worker: &Value, now: i64) -> Vec<String> {
         "" => String::new(),
         ended => {
             let ago = output::age(output::number(worker, "/lastCrash/atMs"), now);
-            format!("{ended} {ago} ago, crash/{}", output::text(worker, "/lastCrash/report"))
+            format!("last crash {ago} ago: {ended}, crash/{}", output::text(worker, "/lastCrash/report"))
         }
     };
     let why = [output::text(worker, "/why").to_owned(), crash];
+    let why = why.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
     vec![
         output::text(worker, "/id").to_owned(),
         output::text(worker, "/state").to_owned(),
@@ -84,44 +105,36 @@ fn cells(worker: &Value, now: i64) -> Vec<String> {
         output::memory(worker),
         output::number(worker, "/restarts").to_string(),
         output::age(output::number(worker, "/sinceMs"), now),
-        why.into_iter().find(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned()),
+        if why.is_empty() { "-".to_owned() } else { why },
     ]
 }
 
-fn dump(invocation: &Invocation, id: &str, json: bool) -> Result<u8, Failure> {
+fn show_dump(invocation: &Invocation, id: &str, json: bool) -> Result<u8, Failure> {
     let shown = invocation.client()?.call("workers.dump", &json!({"id": id}), operator::TIMEOUT)?;
     if json {
         output::json(&shown)?;
         return Ok(exit_code::OK);
     }
-    let lines = |pointer: &str| -> Vec<String> {
-        let list = shown.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
-        list.map(|line| line.as_str().map_or_else(|| line.to_string(), str::to_owned)).collect()
-    };
-    let (state, pid) = (output::text(&shown, "/worker/state"), output::number(&shown, "/worker/pid"));
-    output::line(&format!(
-        "{id}: {state}, pid {pid}, restarts {}",
-        output::number(&shown, "/worker/restarts")
-    ))?;
-    for (title, pointer) in [
-        ("Runs", "/runs"),
-        ("Works on", "/dump/inFlight"),
-        ("Its own word", "/dump/said"),
-        ("Threads, by the kernel", "/dump/process/threads"),
-        ("Last frames (code, corr, bytes)", "/dump/frames"),
-        ("Its last lines", "/dump/log"),
-    ] {
-        let lines = lines(pointer);
-        let nothing = if lines.is_empty() { " none" } else { "" };
-        output::line(&format!("\n{title}:{nothing}"))?;
-        for line in lines {
-            output::line(&format!("  {line}"))?;
-        }
-    }
-    for (title, pointer) in
-        [("Last pong", "/dump/lastPong"), ("Process, by the kernel", "/dump/process/status")]
-    {
-        output::line(&format!("\n{title}: {}", shown.pointer(pointer).unwrap_or(&Value::Null)))?;
+    for line in dump::lines(id, &shown, output::now_ms()) {
+        output::line(&line)?;
     }
     Ok(exit_code::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_it_rests_does_not_hide_its_last_crash() {
+        let crash = json!({"ended": "exit code 1", "atMs": 0, "report": "7-agent_main-1.json"});
+        let mut worker = json!({"id": "agent:main", "state": "backoff", "why": "restarts often", "lastCrash": crash});
+        let shown = |worker: &Value| cells(worker, 60_000).pop().unwrap_or_default();
+        let crash = "last crash 1m ago: exit code 1, crash/7-agent_main-1.json";
+        assert_eq!(shown(&worker), format!("restarts often; {crash}"));
+        worker["why"] = Value::Null;
+        assert_eq!(shown(&worker), crash);
+        worker["lastCrash"] = Value::Null;
+        assert_eq!(shown(&worker), "-");
+    }
 }

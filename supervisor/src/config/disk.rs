@@ -6,9 +6,10 @@ use super::patch::changed_paths;
 use super::read::{ConfigFile, judge, read_file};
 use super::store::Store;
 use super::substitute::restore_references;
+use super::verdict::in_the_way;
 use super::worker_check::WorkerPrograms;
 use super::write::{WriteError, WriteRequest, Written, iso_time, write};
-use super::{ConfigSnapshot, ConfigSource, Environment, KeyPath, edit, redact};
+use super::{ConfigSnapshot, ConfigSource, Environment, KeyPath, edit};
 use crate::paths::Paths;
 use serde_json::{Value, json};
 use std::sync::{Arc, OnceLock};
@@ -99,11 +100,35 @@ impl ConfigDisk {
         allow: Allow,
         now_ms: i64,
     ) -> Result<Changed, ChangeError> {
+        self.change_if(before, new, (allow, now_ms), |after| {
+            let mut issues = in_the_way(Some(before), after, &self.paths);
+            let known = before.findings.issues.is_empty().then(|| {
+                let before = ConfigSnapshot::new(Arc::new(before.clone()), ConfigSource::File).ok()?;
+                Some(in_the_way(None, &before, &self.paths))
+            });
+            let known = known.flatten().unwrap_or_default();
+            issues.retain(|issue| !known.iter().any(|old| old.path == issue.path));
+            issues.extend(self.refused_by_workers(before, &after.file));
+            issues
+        })
+    }
+
+    /// The same, where `judge` gives what stands in the way of a content that is valid by itself.
+    ///
+    /// # Errors
+    /// As [`ConfigDisk::change`].
+    pub fn change_if(
+        &self,
+        before: &ConfigFile,
+        new: NewText<'_>,
+        (allow, now_ms): (Allow, i64),
+        judge: impl FnOnce(&ConfigSnapshot) -> Vec<Issue>,
+    ) -> Result<Changed, ChangeError> {
         let authored = self.judged(before, &new)?;
         let text = authored.source.raw.clone().unwrap_or_default();
         let old_issues = before.findings.issues.len();
         let refused = match ConfigSnapshot::new(Arc::new(authored.clone()), ConfigSource::File) {
-            Ok(_) => self.refused_by_workers(before, &authored),
+            Ok(after) => judge(&after),
             Err(issues) if allow.repair && issues.len() < old_issues => Vec::new(),
             Err(issues) => issues,
         };
@@ -141,9 +166,9 @@ impl ConfigDisk {
         if after.resolved == before.resolved {
             return Vec::new();
         }
-        let mut issues = programs.check(&redact(&after.resolved));
+        let mut issues = programs.check(&after.for_workers());
         if !issues.is_empty() {
-            let old = programs.check(&redact(&before.resolved));
+            let old = programs.check(&before.for_workers());
             issues.retain(|issue| !old.contains(issue));
         }
         issues

@@ -93,7 +93,12 @@ pub fn examine(disk: &ConfigDisk) -> Vec<Finding> {
         found.push(of_issue("config.legacy_key", Severity::Warning, issue, &file).fixable());
     }
     let legacy = &file.findings.legacy;
-    for issue in file.findings.warnings.iter().filter(|issue| !legacy.contains(issue)) {
+    let missing = file.missing_secrets(&disk.paths.state_dir);
+    for issue in &missing {
+        found.push(of_issue("config.secret", Severity::Warning, issue, &file));
+    }
+    let told = |issue: &Issue| legacy.contains(issue) || missing.iter().any(|told| told.path == issue.path);
+    for issue in file.findings.warnings.iter().filter(|issue| !told(issue)) {
         found.push(of_issue("config.warning", Severity::Warning, issue, &file));
     }
     for key in &file.findings.unbuilt {
@@ -275,6 +280,7 @@ mod tests {
             [
                 "config.unknown_key",
                 "config.legacy_key",
+                "config.secret",
                 "config.warning",
                 "config.not_built",
                 "config.file_mode",
@@ -287,7 +293,7 @@ mod tests {
         repair_modes(&disk, &mut done);
         // The file that was written anew has its mode already.
         assert_eq!(done.len(), 4, "{done:?}");
-        assert_eq!(ids(&disk), ["config.warning", "config.not_built"]);
+        assert_eq!(ids(&disk), ["config.secret", "config.not_built"]);
         let text = fs::read_to_string(&disk.paths.config_file).expect("read");
         assert!(text.contains("// kept") && text.contains("${T}") && !text.contains("nope"), "{text}");
         let file = disk.read();

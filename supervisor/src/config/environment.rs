@@ -1,9 +1,13 @@
 //! The environment as a map in memory: what the process was given, plus `.env` files and the `env` section.
 //! Nothing is written back to the process; children get theirs from here.
 
+use crate::paths::Paths;
+use crate::service::environment_file;
+use crate::service::installed::environment_files;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 /// Names that a configuration file may not set: they change how programs load code.
 const DANGEROUS: [&str; 20] = [
@@ -140,6 +144,32 @@ fn dotenv_line(line: &str) -> Option<(String, String)> {
         value.split(" #").next().unwrap_or("").trim_end().to_owned()
     };
     Some((name.to_owned(), value))
+}
+
+/// The environment of a process that reads the configuration, the same for the gateway and for every command. What the
+/// process was given comes first, then what a service is given beside it (`service.env`), then `.env` here (only for a
+/// person in the foreground: a service's working directory may be anybody's), then `.env` in the state directory.
+#[must_use]
+pub fn load_env(process: Environment, paths: &Paths, foreground_dir: Option<&Path>) -> Environment {
+    let mut env = process;
+    for file in environment_files(paths) {
+        for (name, value) in small_file(&file).as_deref().map(environment_file::parse).unwrap_or_default() {
+            env.add_missing(&name, &value);
+        }
+    }
+    for dir in foreground_dir.into_iter().chain(std::iter::once(paths.state_dir.as_path())) {
+        if let Some(text) = small_file(&dir.join(".env")) {
+            env.add_dotenv(&text);
+        }
+    }
+    env
+}
+
+/// A file with variables is a page of text.
+fn small_file(file: &Path) -> Option<String> {
+    const BYTES_MAX: u64 = 1_048_576;
+    let small = std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() <= BYTES_MAX);
+    small.then(|| std::fs::read_to_string(file).ok()).flatten()
 }
 
 #[cfg(test)]

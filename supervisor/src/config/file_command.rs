@@ -9,8 +9,11 @@ use super::reach::{Reach, reach};
 use super::read::ConfigFile;
 use super::redact::{SENTINEL, redact};
 use super::syntax::parse;
+use super::verdict;
 use super::worker_check::WorkerPrograms;
+use crate::paths::Paths;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use thiserror::Error;
 
 #[derive(Debug, Error)]
@@ -28,6 +31,9 @@ pub enum FileCommandError {
     Invalid(String),
     #[error("{0}")]
     Change(String),
+    /// Somebody else wrote between reading and writing; the same change may be made to the new file.
+    #[error("{}", super::rpc::CHANGED_MEANWHILE)]
+    Stale,
 }
 
 /// `config get`: from the redacted configuration with defaults.
@@ -143,7 +149,7 @@ fn authored(before: &ConfigFile) -> Result<Value, FileCommandError> {
     if before.parsed.is_object() {
         return Ok(before.parsed.clone());
     }
-    Err(FileCommandError::Unreadable(super::handle::invalid_for_commands(
+    Err(FileCommandError::Unreadable(super::advice::invalid_for_commands(
         &before.source.path,
         &before.findings.issues,
     )))
@@ -158,16 +164,21 @@ fn restart_hint(path: &KeyPath) -> &'static str {
 #[must_use]
 pub fn failed(error: ChangeError) -> FileCommandError {
     match error {
-        ChangeError::Invalid(issues) => FileCommandError::Invalid(
-            issues.first().map_or_else(|| "Config validation failed".to_owned(), validation_failure),
-        ),
+        ChangeError::Invalid(issues) => FileCommandError::Invalid(validation_failures(&issues)),
         other => FileCommandError::Change(other.to_string()),
     }
 }
 
-/// `Config validation failed: <path>: <message>`; an open door without a list gets both ways out, ready to paste.
+/// Everything that is wrong with a change, the first thing at length.
 #[must_use]
-pub fn validation_failure(issue: &Issue) -> String {
+pub fn validation_failures(issues: &[Issue]) -> String {
+    let Some((first, others)) = issues.split_first() else { return "Config validation failed".to_owned() };
+    let others = others.iter().map(|issue| format!("\nand {issue}"));
+    std::iter::once(validation_failure(first)).chain(others).collect()
+}
+
+/// `Config validation failed: <path>: <message>`; an open door without a list gets both ways out, ready to paste.
+fn validation_failure(issue: &Issue) -> String {
     let policy = issue.message.split_once("=\"open\" requires ").map(|(policy, _)| policy);
     let list =
         policy.and_then(|policy| policy.rsplit_once('.')).map(|(account, _)| format!("{account}.allowFrom"));
@@ -186,21 +197,22 @@ pub fn validation_failure(issue: &Issue) -> String {
     .join("\n")
 }
 
-/// `config validate`: like the gateway's start, but a reference without a value is an error here, and so is what the
-/// workers' programs refuse.
+/// `config validate` while no gateway runs: what the reload would refuse, and every reference without a value, which a
+/// running gateway only warns of where no secret hangs on it.
 #[must_use]
-pub fn validation_issues(file: &ConfigFile, programs: &WorkerPrograms) -> Vec<Issue> {
-    let mut issues = file.findings.issues.clone();
-    if issues.is_empty() && file.source.exists {
-        issues.extend(programs.check(&redact(&file.resolved)));
-    }
-    let missing = file.findings.missing_env.iter();
-    issues.extend(
-        missing
-            .filter(|missing| !file.findings.issues.iter().any(|issue| issue.path == missing.path))
-            .cloned(),
-    );
+pub fn validation_issues(file: &Arc<ConfigFile>, paths: &Paths, programs: &WorkerPrograms) -> Vec<Issue> {
+    let mut issues = if file.source.exists { verdict::alone(file, paths, programs) } else { Vec::new() };
+    add_unresolved(&mut issues, file.findings.missing_env.clone());
     issues
+}
+
+/// References without a value count as errors where nothing else is said of their place.
+pub fn add_unresolved(issues: &mut Vec<Issue>, unresolved: Vec<Issue>) {
+    for missing in unresolved {
+        if !issues.iter().any(|issue| issue.path == missing.path) {
+            issues.push(missing);
+        }
+    }
 }
 
 /// `config validate --json`.

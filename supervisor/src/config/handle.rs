@@ -8,8 +8,10 @@ pub use super::disk::{Allow, ChangeError, Changed, ConfigDisk, NewText};
 use super::issue::{Issue, lines};
 use super::plan::ConfigPlan;
 use super::read::{ConfigFile, judge, read_file, read_text};
+use super::startup::Overrides;
 pub use super::state::ConfigState;
 use super::store::Store;
+use super::verdict::in_the_way;
 use super::worker_check::WorkerPrograms;
 use super::write::sweep_unfinished;
 use super::write_limit::{Limited, WriteLimits, Writer};
@@ -17,7 +19,7 @@ use super::{ConfigSnapshot, ConfigSource, Environment, KeyPath, Reach};
 use crate::paths::Paths;
 use serde_json::{Value, json};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
@@ -30,6 +32,8 @@ pub struct ConfigHandle {
 struct Inner {
     place: ConfigDisk,
     policy: StartPolicy,
+    /// Flags of the start.
+    overrides: OnceLock<Overrides>,
     active: watch::Sender<Arc<ConfigSnapshot>>,
     /// The file as read last, so that an unchanged one is not judged again.
     disk: RwLock<Arc<ConfigFile>>,
@@ -100,7 +104,20 @@ impl ConfigHandle {
             Ok(snapshot) => snapshot,
             Err(issues) => stand_in(&paths, &env, &file, &issues, policy)?,
         };
-        Ok(Self::with(paths, env, policy, (file, snapshot)))
+        let handle = Self::with(paths, env, policy, (file, snapshot));
+        handle.fall_back_at_once();
+        Ok(handle)
+    }
+
+    /// A secret that is missing now and was not when the last good file ran, or the gateway's own files given away: a reload
+    /// refuses such a file, and so does a start that has something to go on with. Without that the file runs, and the
+    /// worker that it concerns says what is wrong.
+    fn fall_back_at_once(&self) {
+        let Some(good) = self.may_fall_back().then(|| self.before_start()).flatten() else { return };
+        let issues = in_the_way(Some(&good.file), &self.current(), self.paths());
+        if !issues.is_empty() {
+            self.fall_back(issues);
+        }
     }
 
     fn with(
@@ -113,6 +130,7 @@ impl ConfigHandle {
         let inner = Inner {
             place: ConfigDisk::new(paths, env),
             policy,
+            overrides: OnceLock::new(),
             active,
             disk: RwLock::new(file),
             writing: Mutex::new(()),
@@ -238,14 +256,14 @@ impl ConfigHandle {
 
     /// Goes on with the last good configuration because a start with the file is not possible. `false` when that may
     /// not be, or there is none. Blocks.
-    pub fn fall_back(&self, why: Issue) -> bool {
+    pub fn fall_back(&self, why: Vec<Issue>) -> bool {
         let file = self.current().file.clone();
         if !may_stand_in(&file, self.inner.policy) {
             return false;
         }
         let Some(good) = self.before_start() else { return false };
         self.switch_to(good);
-        let errors = vec![file.placed(why).to_string()];
+        let errors = why.into_iter().map(|issue| file.placed(issue).to_string()).collect();
         self.set_trouble(Some(Trouble { print: file.print(), rolled_back: false, errors }));
         true
     }
@@ -342,6 +360,16 @@ impl ConfigHandle {
         self.inner.place.use_workers(programs);
     }
 
+    /// Every later judgement knows the flags of this start.
+    pub fn use_overrides(&self, overrides: Overrides) {
+        let _ = self.inner.overrides.set(overrides);
+    }
+
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        self.inner.overrides.get().cloned().unwrap_or_default()
+    }
+
     /// Descriptions of sections by path, from the workers' programs (asked once; one that does not answer is left out).
     #[must_use]
     pub fn schema_parts(&self) -> Vec<(String, Value)> {
@@ -352,7 +380,7 @@ impl ConfigHandle {
     /// [`ConfigHandle::state`]. What they accepted once is not asked again by later starts. Blocks.
     pub fn check_active(&self) {
         let Some(programs) = self.inner.place.workers() else { return };
-        let config = super::redact(&self.current().file.resolved);
+        let config = self.current().file.for_workers();
         let (key, store) = (programs.key(&config), self.store());
         if store.checked().as_deref() == Some(&key) {
             return;
@@ -395,7 +423,8 @@ impl ConfigHandle {
         allow: Allow,
         now_ms: i64,
     ) -> Result<Changed, ChangeError> {
-        let changed = self.inner.place.change(before, new, allow, now_ms)?;
+        let judge = |after: &ConfigSnapshot| self.refused_anew(before, &after.file);
+        let changed = self.inner.place.change_if(before, new, (allow, now_ms), judge)?;
         if changed.written.is_some() {
             self.inner.written.notify_one();
         }
@@ -440,34 +469,6 @@ pub fn invalid_message(path: &Path, issues: &[Issue]) -> String {
         path.display(),
         lines(issues)
     )
-}
-
-/// What commands other than the gateway print for an invalid file.
-#[must_use]
-pub fn invalid_for_commands(path: &Path, issues: &[Issue]) -> String {
-    let problems: Vec<String> = issues.iter().map(|issue| format!("  - {issue}")).collect();
-    format!(
-        "Config invalid\nFile: {}\nProblem:\n{}\n\nRun: openclaw doctor --fix",
-        path.display(),
-        problems.join("\n")
-    )
-}
-
-/// The environment of a process: what it was given, `.env` here (only for a person in the foreground: a service's
-/// working directory may be anybody's), `.env` in the state directory.
-#[must_use]
-pub fn load_env(process: Environment, paths: &Paths, foreground_dir: Option<&Path>) -> Environment {
-    const DOTENV_BYTES_MAX: u64 = 1_048_576;
-    let mut env = process;
-    let files = foreground_dir.into_iter().chain(std::iter::once(paths.state_dir.as_path()));
-    for file in files.map(|dir| dir.join(".env")) {
-        let small =
-            std::fs::metadata(&file).is_ok_and(|meta| meta.is_file() && meta.len() <= DOTENV_BYTES_MAX);
-        if let Some(text) = small.then(|| std::fs::read_to_string(&file).ok()).flatten() {
-            env.add_dotenv(&text);
-        }
-    }
-    env
 }
 
 #[cfg(test)]

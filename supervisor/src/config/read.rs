@@ -6,9 +6,11 @@ use super::duplicates::duplicates;
 use super::environment::Environment;
 use super::include::{FILE_BYTES_MAX, Includes};
 use super::issue::Issue;
+use super::key_path::KeyPath;
 use super::known::shapes_of;
-use super::secret::SecretInput;
-use super::substitute::substitute;
+use super::redact::{SENTINEL, redact};
+use super::secret::{SecretInput, SecretReference};
+use super::substitute::{fill, is_reference, substitute};
 use super::syntax::{Kind, Node, parse};
 use super::{legacy, reach, validate};
 use crate::service::account::stranger_at;
@@ -61,9 +63,19 @@ pub struct ConfigFile {
     pub env: Environment,
 }
 
-/// What to do about a secret that cannot be had.
-const SET_VARIABLE: &str = "set the variable in the gateway's environment, or give another reference";
+/// What to do about a secret of a source that is not read.
 const ONLY_ENV: &str = "only secrets of source \"env\" are read so far; put it into a variable";
+
+/// In the text of every secret whose variable has no value.
+pub const MISSING_VARIABLE: &str = "cannot be had (set ";
+
+/// What to do about a variable that has no value.
+fn set_variables(names: &[String], state_dir: &Path) -> String {
+    let (names, state) = (names.join(" and "), state_dir.display());
+    format!(
+        "set {names} in the gateway's environment, in {state}/.env or in {state}/service.env and restart the gateway, or give another reference"
+    )
+}
 
 impl ConfigFile {
     #[must_use]
@@ -84,19 +96,23 @@ impl ConfigFile {
         }
     }
 
-    /// Secrets that are named and cannot be had.
+    /// Secrets that are named and cannot be had. `state_dir`: where the files with variables lie.
     #[must_use]
-    pub fn missing_secrets(&self) -> Vec<Issue> {
+    pub fn missing_secrets(&self, state_dir: &Path) -> Vec<Issue> {
         let mut found = Vec::new();
+        let missing = |path: &str| self.findings.missing_env.iter().any(|missing| missing.path == path);
         super::sensitive::each(&self.resolved, &mut |path, value| {
-            let input = SecretInput::from_value(value);
-            let lost = input.as_ref().is_some_and(|input| input.resolve(&self.env).is_none());
-            let (named, remedy) = match input {
-                Some(SecretInput::Text(text)) if super::substitute::is_reference(text.trim()) => {
-                    (text.to_string(), SET_VARIABLE)
+            let (named, remedy) = match SecretInput::from_value(value) {
+                Some(SecretInput::Text(text)) if is_reference(text.trim()) || missing(path) => {
+                    let (_, names) = fill(&text, |_| None);
+                    let shown = names.iter().map(|name| format!("${{{name}}}")).collect::<Vec<_>>();
+                    (shown.join(" and "), set_variables(&names, state_dir))
                 }
-                Some(SecretInput::Reference(to)) if lost => {
-                    let remedy = if to.source == "env" { SET_VARIABLE } else { ONLY_ENV };
+                Some(SecretInput::Reference(to)) if self.env_of(&to).is_none() => {
+                    let remedy = match to.source.as_str() {
+                        "env" => set_variables(std::slice::from_ref(&to.id), state_dir),
+                        _ => ONLY_ENV.to_owned(),
+                    };
                     (format!("\"{}\" of source \"{}\"", to.id, to.source), remedy)
                 }
                 _ => return,
@@ -105,6 +121,24 @@ impl ConfigFile {
             found.push(self.placed(issue.hint(remedy)));
         });
         found
+    }
+
+    /// What the workers' programs are asked about: secrets are hidden, those too that stand for nothing. They would take a
+    /// reference for the secret and complain of its form.
+    #[must_use]
+    pub fn for_workers(&self) -> Value {
+        let mut shown = redact(&self.resolved);
+        for missing in self.missing_secrets(Path::new("")) {
+            let path = KeyPath::parse(&missing.path).ok();
+            if let Some(path) = path.filter(|path| path.get(&shown).is_some_and(Value::is_string)) {
+                let _ = path.set(&mut shown, Value::from(SENTINEL));
+            }
+        }
+        shown
+    }
+
+    fn env_of(&self, to: &SecretReference) -> Option<&str> {
+        (to.source == "env").then(|| self.env.get(&to.id)).flatten()
     }
 
     /// Names the content, included files and variables too.

@@ -24,6 +24,9 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use thiserror::Error;
 
+/// A write whose base is no longer the file. Whoever can, reads again and repeats.
+pub const CHANGED_MEANWHILE: &str = "config changed since last load; re-run config.get and retry";
+
 /// A refusal as the wire carries it.
 #[derive(Clone, Debug, Error, PartialEq)]
 #[error("{message}")]
@@ -230,9 +233,7 @@ fn check_base_hash(before: &ConfigFile, params: &Value) -> Result<(), ConfigRpcE
     let base = params.get("baseHash").and_then(Value::as_str).map(str::trim).filter(|hash| !hash.is_empty());
     match base {
         None => Err(ConfigRpcError::invalid("config base hash required; re-run config.get and retry")),
-        Some(hash) if hash != before.source.hash => {
-            Err(ConfigRpcError::invalid("config changed since last load; re-run config.get and retry"))
-        }
+        Some(hash) if hash != before.source.hash => Err(ConfigRpcError::invalid(CHANGED_MEANWHILE)),
         Some(_) => Ok(()),
     }
 }

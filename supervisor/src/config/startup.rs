@@ -62,6 +62,10 @@ impl Refusal {
     }
 }
 
+/// Told once per start; a restart in place changes nothing about it.
+pub const IN_CONTAINER: &str =
+    "running in a container with bind=loopback: nothing outside can connect; use --bind lan to change that";
+
 /// Everything decided.
 #[derive(Clone, Debug)]
 pub struct StartPlan {
@@ -149,10 +153,7 @@ pub fn plan(
         ));
     }
     if facts.in_container && !bind.is_exposed() {
-        warnings.push(
-            "running in a container with bind=loopback: nothing outside can connect; use --bind lan to change that"
-                .to_owned(),
-        );
+        warnings.push(IN_CONTAINER.to_owned());
     }
     Ok(StartPlan { port, port_source, bind, auth, allowed_origins, warnings })
 }

@@ -36,7 +36,10 @@ impl ConfigState {
         let since =
             since.map(|time| time.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M").to_string());
         let since = since.map(|time| format!(" since {time}")).unwrap_or_default();
-        let first = self.errors.first().map_or("", String::as_str);
+        let errors = |shows: &str| match self.errors.as_slice() {
+            [first, _, ..] => format!("{first}, and {} more ({shows})", self.errors.len() - 1),
+            one => one.concat(),
+        };
         let short = self.active_hash.get(..6).unwrap_or("?");
         let instead = match self.source {
             "lastGood" => format!("running lastGood {short}, the copy that was kept of the last good one"),
@@ -51,8 +54,8 @@ impl ConfigState {
                 let keys = summary(&self.pending);
                 format!("edited{since}, waits for a restart ({keys}); `openclaw restart` applies it")
             }
-            "rolledBack" => format!("ROLLED BACK{since} – {first}; {instead}"),
-            _ => format!("INVALID{since} – {first}; {instead}"),
+            "rolledBack" => format!("ROLLED BACK{since} – {}; {instead}", errors("openclaw logs")),
+            _ => format!("INVALID{since} – {}; {instead}", errors("openclaw config validate")),
         }
     }
 }

@@ -3,11 +3,12 @@
 
 use super::secret::{Secret, SecretInput};
 use super::sensitive::is_sensitive;
-use super::{ConfigSnapshot, Environment};
+use super::{ConfigSnapshot, Environment, Issue};
 use proto::view::{DEFAULT_ACCOUNT_ID, normalize_agent_id};
 use proto::wire::handshake::{SecretMap, WorkerId};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// Sections of an agent's turn.
 const AGENT_SECTIONS: [&str; 10] =
@@ -199,6 +200,30 @@ fn for_channel(
     let mut out = Value::Object(out);
     take_secrets(&mut out, "", env, &mut |_, _| {});
     (as_map(out), secrets)
+}
+
+/// Secrets of its own section that a channel worker would have to do without: it cannot work, and could not say why. An
+/// agent can work without one key, and says which it misses when it needs it.
+#[must_use]
+pub fn missing_for(snapshot: &ConfigSnapshot, worker: &WorkerId, state_dir: &Path) -> Vec<Issue> {
+    let Some((channel, account)) = worker.account() else { return Vec::new() };
+    let section = format!("channels.{channel}.");
+    let mut missing = snapshot.file.missing_secrets(state_dir);
+    missing.retain(|issue| issue.path.starts_with(&section));
+    if missing.is_empty() {
+        return missing;
+    }
+    let (_, had) = worker_config(snapshot, worker);
+    missing.retain(|issue| {
+        let key = issue.path.get(section.len()..).unwrap_or_default();
+        let own = key.strip_prefix("accounts.").map(|rest| rest.split_once('.').unwrap_or((rest, "")));
+        match own {
+            Some((id, key)) => id.trim().eq_ignore_ascii_case(account) && !had.0.contains_key(key),
+            None if account != DEFAULT_ACCOUNT_ID && CREDENTIALS.contains(&key) => false,
+            None => !had.0.contains_key(key),
+        }
+    });
+    missing
 }
 
 /// Variables that stand for keys of the default account only.

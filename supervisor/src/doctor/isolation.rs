@@ -2,7 +2,10 @@
 
 use super::{Finding, Gateway, Severity};
 use crate::config::isolation::{AgentSettings, Settings};
+use crate::config::verdict::opens_own_files;
 use crate::config::{ConfigDisk, ConfigSnapshot, own_entry};
+use crate::worker::sandbox::OTHER_FOLDER;
+use proto::runtime::confine::OWN_FILES_OPEN;
 use proto::wire::handshake::Isolation;
 use serde_json::Value;
 
@@ -17,6 +20,7 @@ pub fn examine(disk: &ConfigDisk, snapshot: &ConfigSnapshot, gateway: &Gateway) 
     }
     if let Gateway::Running(info) = gateway {
         found.extend(in_force(info));
+        found.extend(groups(info));
     }
     found
 }
@@ -54,11 +58,11 @@ fn rules(disk: &ConfigDisk, snapshot: &ConfigSnapshot, agent: &str) -> Vec<Findi
     let given = settings.read_only.iter().chain(&settings.read_write).chain(std::iter::once(&workspace));
     for path in given {
         let real = disk.paths.expand(path);
-        if disk.paths.state_dir.starts_with(&real) || disk.paths.config_file.starts_with(&real) {
+        if opens_own_files(&real, &disk.paths) {
             let message =
                 format!("{path} contains the gateway's own files, secrets included: it will not start");
             let open = Finding::new("isolation.open", Severity::Error, place.clone(), message);
-            found.push(open.remedy("name a folder that does not contain the state directory"));
+            found.push(open.remedy(OTHER_FOLDER));
         } else if *path != workspace && !real.exists() {
             let message = format!("{path} does not exist, so it is not opened");
             let gone = Finding::new("isolation.missing", Severity::Warning, place.clone(), message);
@@ -68,11 +72,23 @@ fn rules(disk: &ConfigDisk, snapshot: &ConfigSnapshot, agent: &str) -> Vec<Findi
     found
 }
 
+/// Whether the service manager gave the gateway control groups, which hold what a worker starts together.
+fn groups(info: &Value) -> Option<Finding> {
+    let text = info["controlGroups"].as_str()?;
+    let found = Finding::new("isolation.groups", Severity::Note, "control groups", text.to_owned());
+    let remedy = "`openclaw service install` makes a service that has its own (Delegate=)";
+    Some(if text.starts_with("none") { found.remedy(remedy) } else { found })
+}
+
 /// What the running workers have.
 fn in_force(info: &Value) -> Vec<Finding> {
     let workers = info["isolation"].as_array().into_iter().flatten();
     let finding = |worker: &Value| {
         let text = |key: &str| worker[key].as_str().unwrap_or_default();
+        let group = match text("controlGroup") {
+            "" => String::new(),
+            limits => format!("; control group: {limits}"),
+        };
         let amiss: Vec<&str> =
             worker["amiss"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         if amiss.is_empty() {
@@ -80,12 +96,15 @@ fn in_force(info: &Value) -> Vec<Finding> {
                 "isolation.worker",
                 Severity::Note,
                 text("id"),
-                format!("confined: {}", text("text")),
+                format!("confined: {}{group}", text("text")),
             );
         }
-        let message = format!("confined: {}; {}", text("text"), amiss.join("; "));
+        let message = format!("confined: {}{group}; {}", text("text"), amiss.join("; "));
         let weak = Finding::new("isolation.worker", Severity::Warning, text("id"), message);
-        weak.remedy("a kernel with Landlock 6 (Linux 6.12) and seccomp keeps all rules")
+        weak.remedy(match amiss.contains(&OWN_FILES_OPEN) {
+            true => OTHER_FOLDER,
+            false => "a kernel with Landlock 6 (Linux 6.12) and seccomp keeps all rules",
+        })
     };
     workers.map(finding).collect()
 }

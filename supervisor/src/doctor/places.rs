@@ -48,7 +48,7 @@ fn exposed(disk: &ConfigDisk) -> impl Iterator<Item = (PathBuf, u32, u32)> {
 
 fn secrets(disk: &ConfigDisk) -> Vec<PathBuf> {
     let state = &disk.paths.state_dir;
-    let mut paths = vec![state.join(".env")];
+    let mut paths = vec![state.join(".env"), state.join("service.env")];
     let folders = SECRET_DIRS.iter().map(|name| state.join(name));
     for folder in folders.chain([disk.paths.credentials_dir.clone()]) {
         paths.extend(entries(&folder));

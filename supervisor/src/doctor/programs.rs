@@ -1,8 +1,8 @@
 //! The worker programs beside this one, and what they say of the sections that they own.
 
 use super::{Finding, Severity};
+use crate::config::ConfigFile;
 use crate::config::worker_check::WorkerPrograms;
-use crate::config::{ConfigFile, redact};
 use crate::worker::{Binary, run_to_end};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -45,7 +45,7 @@ fn fault(name: &str) -> Option<Finding> {
 
 /// What the workers will refuse.
 pub fn sections(file: &ConfigFile) -> Vec<Finding> {
-    let issues = WorkerPrograms::find().check(&redact(&file.resolved));
+    let issues = WorkerPrograms::find().check(&file.for_workers());
     let place = file.source.path.display().to_string();
     let finding = |issue: crate::config::Issue| {
         let message = format!("{}: {}", issue.shown_path(), issue.message);

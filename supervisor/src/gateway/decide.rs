@@ -3,9 +3,10 @@
 
 use super::fd_store::Kept;
 use super::journald::Journald;
+use super::logging;
 use super::start::{Options, Refused, lock_refusal, refused};
-use super::{logging, reload};
 use crate::config::startup::{self, AuthPlan, GeneratedToken, StartPlan};
+use crate::config::verdict;
 use crate::config::{ConfigHandle, Issue};
 use crate::exit_code;
 use crate::front::accept;
@@ -19,6 +20,8 @@ pub struct Ground<'a> {
     /// Listeners that the service manager or the image before kept open.
     pub kept: &'a Kept,
     pub carried: Option<&'a State>,
+    /// This process ran a gateway before this start.
+    pub restarted: bool,
 }
 
 /// A configuration that can be started with.
@@ -40,7 +43,7 @@ pub fn start_log(
     let file = || logging::file_of(&config.current().logging, &paths.logs_dir(), |text| paths.expand(text));
     if let Err(error) = logging::try_file(&file()) {
         let why = format!("{}: {error}", file().display());
-        config.fall_back(Issue::new("logging.file", why).hint("name a file that can be written"));
+        config.fall_back(vec![Issue::new("logging.file", why).hint("name a file that can be written")]);
     }
     logging::start(&config.current().logging, file(), level, journal)
 }
@@ -65,9 +68,8 @@ pub fn decide(config: &ConfigHandle, ground: &Ground<'_>) -> Result<Decided, Ref
         Ok(decided) => Ok(decided),
         Err((refusal, key)) => {
             let first = refusal.message.lines().next().unwrap_or_default().to_owned();
-            if !config
-                .fall_back(Issue::new(key, first).hint("correct the file; the gateway takes it up by itself"))
-            {
+            let why = Issue::new(key, first).hint("correct the file; the gateway takes it up by itself");
+            if !config.fall_back(vec![why]) {
                 return Err(refusal);
             }
             say_what_runs(config);
@@ -80,7 +82,7 @@ pub fn decide(config: &ConfigHandle, ground: &Ground<'_>) -> Result<Decided, Ref
 fn attempt(config: &ConfigHandle, ground: &Ground<'_>) -> Result<Decided, (Refused, &'static str)> {
     let snapshot = config.current();
     let options = ground.options;
-    let planned = startup::plan(&snapshot, &options.overrides, config.paths(), &reload::start_facts());
+    let planned = startup::plan(&snapshot, &options.overrides, config.paths(), &verdict::start_facts());
     let plan = planned.map_err(|refusal| {
         if let Some(text) = &refusal.log {
             tracing::error!("{text}");
@@ -88,9 +90,11 @@ fn attempt(config: &ConfigHandle, ground: &Ground<'_>) -> Result<Decided, (Refus
         let text = refusal.log.as_ref().map_or_else(String::new, |text| format!("{text}\n"));
         (refused(format!("{text}{}", refusal.message), refusal.exit_code(options.service)), "gateway")
     })?;
-    for warning in
-        snapshot.file.findings.warnings.iter().map(ToString::to_string).chain(plan.warnings.clone())
-    {
+    for warning in &snapshot.file.findings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let known = |warning: &&String| ground.restarted && *warning == startup::IN_CONTAINER;
+    for warning in plan.warnings.iter().filter(|warning| !known(warning)) {
         tracing::warn!("{warning}");
     }
     // Only where another address would help: else the bind itself says who has it.

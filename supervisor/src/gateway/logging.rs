@@ -197,6 +197,9 @@ struct Lines {
     dropped: Arc<AtomicU64>,
 }
 
+/// Field with the fields of a worker's line, as a JSON object: they become fields of the line.
+pub const WORKERS_FIELDS: &str = "fields_of_worker";
+
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -214,6 +217,12 @@ impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "message" {
             self.message.push_str(value);
+        } else if field.name() == WORKERS_FIELDS {
+            if let Ok(Value::Object(fields)) = serde_json::from_str(value) {
+                for (name, value) in fields {
+                    self.rest.entry(name).or_insert(value);
+                }
+            }
         } else {
             self.rest.insert(field.name().to_owned(), Value::String(value.to_owned()));
         }

@@ -3,11 +3,13 @@
 use crate::config::isolation::{AgentSettings, Settings};
 use crate::config::plan::{Prints, policy, worker_ids, workspace};
 use crate::config::worker_check::WorkerPrograms;
-use crate::config::{ConfigHandle, ConfigSnapshot, worker_config};
+use crate::config::{ConfigHandle, ConfigSnapshot, missing_for, worker_config};
 use crate::journal::{Journal, JournalHandle};
 use crate::worker::sandbox;
-use crate::worker::{Binary, BinaryError, IDLE_STOP_SECONDS, Provision, WorkerSpec, worker_env};
-use proto::wire::handshake::{WorkerConfig, WorkerId, WorkerPaths};
+use crate::worker::{
+    Binary, BinaryError, IDLE_STOP_SECONDS, ProvideError, Provision, WorkerSpec, worker_env, worker_proxies,
+};
+use proto::wire::handshake::{SecretMap, WorkerConfig, WorkerId, WorkerPaths};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -40,8 +42,12 @@ impl Provisioner {
     /// What one worker would be given with a configuration that does not run yet.
     ///
     /// # Errors
-    /// The journal does not answer.
-    pub async fn provide(&self, snapshot: &ConfigSnapshot, worker: &WorkerId) -> Result<Provision, String> {
+    /// A secret is missing, or the journal does not answer.
+    pub async fn provide(
+        &self,
+        snapshot: &ConfigSnapshot,
+        worker: &WorkerId,
+    ) -> Result<Provision, ProvideError> {
         provide(&self.config, snapshot, &self.journal, worker).await
     }
 
@@ -76,6 +82,8 @@ impl Provisioner {
         let env: BTreeMap<String, String> =
             config.env().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let mut env_of_worker = worker_env(&env);
+        // A channel's network is reached without: its section names a proxy, or there is none.
+        let proxies = if id.agent_id().is_some() { worker_proxies(&env) } else { SecretMap::default() };
         env_of_worker.insert("TMPDIR".to_owned(), policy.temp.clone());
         let (handle, journal, worker) = (self.config.clone(), self.journal.clone(), id.clone());
         WorkerSpec {
@@ -92,6 +100,7 @@ impl Provisioner {
             policy: Some(policy),
             log_level: config.logging.level.name().to_owned(),
             env: env_of_worker,
+            proxies,
             failpoints: config.env().get("OPENCLAW_FAILPOINTS").unwrap_or_default().to_owned(),
             fingerprint: prints.process,
             told: prints.told,
@@ -104,15 +113,21 @@ async fn provide(
     snapshot: &ConfigSnapshot,
     journal: &JournalHandle,
     worker: &WorkerId,
-) -> Result<Provision, String> {
+) -> Result<Provision, ProvideError> {
     let paths = config.paths();
+    let missing = missing_for(snapshot, worker, &paths.state_dir);
+    if !missing.is_empty() {
+        return Err(ProvideError::Config(
+            missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        ));
+    }
     let (config_json, secrets) = worker_config(snapshot, worker);
     let workspace = worker.agent_id().map(|agent| workspace(snapshot, paths, agent).display().to_string());
     let mut cursors = BTreeMap::new();
     if let Some(account) = worker.0.strip_prefix("channel:") {
         for scope in CURSOR_SCOPES {
             let position = journal.cursor_get(account.to_owned(), scope.to_owned()).await;
-            if let Some(value) = position.map_err(|error| error.to_string())? {
+            if let Some(value) = position.map_err(|error| ProvideError::NotNow(error.to_string()))? {
                 cursors.insert(scope.to_owned(), value);
             }
         }

@@ -22,9 +22,10 @@ use super::provision::Provisioner;
 use super::sd_notify::Notify;
 use crate::config::gateway::ReloadMode;
 use crate::config::plan::{ConfigPlan, Decision};
-use crate::config::startup::{Overrides, StartPlan};
+use crate::config::startup::StartPlan;
+use crate::config::verdict::Candidate;
 use crate::config::watch::FileWatch;
-use crate::config::{ConfigFile, ConfigSnapshot, ConfigSource, Issue, Reach, Trouble};
+use crate::config::{ConfigFile, ConfigSource, Issue, Reach, Trouble, missing_for};
 use crate::front::rebind::Rebinder;
 use crate::front::settings::Settings;
 use crate::lock::Held;
@@ -40,8 +41,6 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 use trial::Trial;
 
-pub use judge::start_facts;
-
 /// A file that cannot be parsed may be half saved: it is read once more after this.
 const HALF_SAVED: Duration = Duration::from_millis(200);
 /// A file that is written all the time is read after so many times of `debounceMs`.
@@ -56,7 +55,6 @@ pub struct Parts {
     pub gw: Handles,
     pub provisioner: Provisioner,
     pub settings: watch::Sender<Arc<Settings>>,
-    pub overrides: Overrides,
     pub plan: StartPlan,
     pub lanes: Rc<LaneGate>,
     pub log: Log,
@@ -91,12 +89,6 @@ impl Refused {
     fn tried(error: Issue) -> Self {
         Self { errors: vec![error], rolled_back: true }
     }
-}
-
-/// A file that may run, and what the start would make of it.
-struct Candidate {
-    snapshot: Arc<ConfigSnapshot>,
-    start: StartPlan,
 }
 
 impl Reloader {
@@ -143,7 +135,11 @@ impl Reloader {
         let before = tokio::task::spawn_blocking(move || config.before_start()).await.ok().flatten();
         match before {
             Some(before) => {
-                let touched = self.parts.gw.workers.status().into_iter().map(|worker| worker.id).collect();
+                let config = self.parts.gw.config.current();
+                let state = &self.parts.gw.config.paths().state_dir;
+                // Who cannot start for want of a secret says so; the rest of the file is not to blame.
+                let ids = self.parts.gw.workers.status().into_iter().map(|worker| worker.id);
+                let touched = ids.filter(|id| missing_for(&config, id, state).is_empty()).collect();
                 let seconds = self.parts.gw.config.current().gateway.reload.settle_seconds;
                 self.start_trial(Trial::new(&self.parts.gw.workers, before, None, touched, "start", seconds));
             }

@@ -86,6 +86,12 @@ impl Restarts {
         self.request(delay_ms, reason)
     }
 
+    /// The executable that a planned restart goes on with, and when (Unix milliseconds).
+    pub fn waits_for(&self) -> Option<(PathBuf, i64)> {
+        let due_ms = (*self.due_ms.borrow())?;
+        self.lock().target.clone().map(|target| (target, due_ms))
+    }
+
     /// Waits until a planned restart is due.
     pub async fn due(&self) {
         let mut planned = self.due_ms.subscribe();

@@ -1,22 +1,22 @@
 //! The gateway process from its flags to its end.
 
 mod goes_on;
+mod listen;
 
 use super::channel_board::ChannelBoard;
 use super::decide::{self, Decided, Ground};
-use super::fd_store::{self, Kept};
+use super::fd_store::Kept;
 use super::journald::Journald;
 use super::provision::Provisioner;
 use super::pump::{self, Pump};
 use super::reload::{self, Reloader};
 use super::restart::Restarts;
 use super::sd_notify::{MANAGER_VARIABLES, Notify};
-use super::{About, Handles, logging, port_owner, stop, watchdog};
+use super::{About, Handles, logging, stop, watchdog};
 use crate::config::startup::{Overrides, StartPlan};
 use crate::config::{ConfigHandle, ConfigSnapshot, Environment, Secret, StartPolicy};
 use crate::delivery::Delivery;
 use crate::exit_code;
-use crate::front::accept::{self, BindError};
 use crate::front::fanout;
 use crate::front::settings::{AuthEnvironment, Settings};
 use crate::front::shared::{Paths as FrontPaths, Phase, Shared as FrontShared};
@@ -35,7 +35,6 @@ use crate::upgrade::{fds, image, rolling};
 use crate::worker::carry::CarriedWorkers;
 use crate::worker::{Workers, WorkersConfig};
 use proto::wire::Id;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -117,7 +116,13 @@ pub fn run(options: Options, process_env: Environment, paths: Paths) -> Result<u
         .build()
         .map_err(|error| refused(format!("cannot start: {error}"), exit_code::FAILURE))?;
     let local = tokio::task::LocalSet::new();
-    let end = local.block_on(&runtime, serve(prepared));
+    let end = local.block_on(&runtime, async {
+        let end = serve(prepared).await;
+        if end.is_err() && image::is_pending() && stop::was_asked_at_start().await {
+            image::stop_after_roll_back();
+        }
+        end
+    });
     drop(local);
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
     log.flush();
@@ -165,7 +170,7 @@ fn prepare(
     let runtime_dir = process_env.get("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
     let level =
         options.log_level.clone().or_else(|| process_env.get("OPENCLAW_LOG_LEVEL").map(str::to_owned));
-    let env = crate::config::handle::load_env(process_env, &paths, cwd.as_deref());
+    let env = crate::config::load_env(process_env, &paths, cwd.as_deref());
     let restarted = restarted_ms.is_some() || carried.is_some();
     let policy = StartPolicy { service: options.service, use_last_good: options.use_last_good, restarted };
     let bad_config = if options.service { exit_code::CONFIG } else { exit_code::FAILURE };
@@ -175,7 +180,8 @@ fn prepare(
         .map_err(|error| refused(format!("log file: {error}"), exit_code::FAILURE))?;
     decide::say_what_runs(&config);
     goes_on::keep_token(carried.as_ref(), &config.current(), &mut options.overrides);
-    let ground = Ground { options: &options, kept: &kept, carried: carried.as_ref() };
+    config.use_overrides(options.overrides.clone());
+    let ground = Ground { options: &options, kept: &kept, carried: carried.as_ref(), restarted };
     let Decided { plan, workspaces } = decide::decide(&config, &ground)?;
     tracing::debug!(port = plan.port, source = plan.port_source.name(), "port chosen");
     decide::save_token(&config, &plan.auth);
@@ -200,7 +206,7 @@ pub(super) fn lock_refusal(error: &LockError, service: bool) -> Refused {
         LockError::StateDir { .. } | LockError::Host { .. } => {
             "\nIf the gateway is supervised, stop it with: openclaw gateway stop\nTip: openclaw gateway stop"
         }
-        LockError::Workspace { .. } | LockError::Io { .. } => "",
+        LockError::Workspace { .. } | LockError::Io { .. } | LockError::Command { .. } => "",
     };
     refused(format!("Gateway failed to start: {error}{hints}"), code)
 }
@@ -223,11 +229,11 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     let recovered =
         goes_on::recover(&journal, replaces.then(|| carried.keep_only(&provisioner.specs()))).await;
     let recovered = recovered.map_err(fatal)?;
-    let listeners = bind(&plan, &options, kept, &notify)?;
-    let port = port_of(&listeners).unwrap_or(plan.port);
+    let kept = (kept, &notify);
+    let (listeners, port) = listen::open(&plan, options.service, kept, (&journal, &recovered)).await?;
     let boot_id = note_owner(&locks, &paths, port);
-    let (workers, events) = start_workers(&paths, &journal, boot_id, std::mem::take(&mut carried.workers))
-        .map_err(|error| fatal(error.to_string()))?;
+    let workers = start_workers(&paths, &journal, boot_id, std::mem::take(&mut carried.workers)).await;
+    let (workers, events) = workers.map_err(|error| fatal(error.to_string()))?;
     let about = Arc::new(about(boot_id, &carried, started, port, options.service));
     let (settings, front, fanned) = open_front(&paths, &log, &config, &plan, &about).map_err(&fatal)?;
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
@@ -245,7 +251,7 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     let core = start_core(&handles, events);
     crate::takeover::run(&handles).await;
     let runtime_token = goes_on::runtime_token(&plan, &config.current(), &carried);
-    let stop_asked = carried.stop_asked;
+    let stop_asked = carried.stop_asked || image::is_to_stop();
     let front = goes_on::serve_clients(&handles, &paths, listeners, fanned, replaces.then_some(&mut carried))
         .map_err(&fatal)?;
     goes_on::go_on(&handles, &core, carried, provisioner.specs()).await;
@@ -261,9 +267,8 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     // After ready: what a worker refuses is shown, and costs the start nothing.
     tokio::task::spawn_blocking(move || config.check_active());
     let (rebinder, gw) = (front.rebinder(), handles.clone());
-    let (overrides, notify_of) = (options.overrides, notify.clone());
-    let parts =
-        reload::Parts { gw, provisioner, settings, overrides, plan, lanes, log, notify: notify_of, rebinder };
+    let notify_of = notify.clone();
+    let parts = reload::Parts { gw, provisioner, settings, plan, lanes, log, notify: notify_of, rebinder };
     let reloading = tokio::task::spawn_local(Reloader::new(parts).run());
     bounded.abort();
     let rolling = replaces.then(|| tokio::task::spawn_local(rolling::run(handles.clone())));
@@ -275,10 +280,6 @@ async fn serve(prepared: Prepared) -> Result<End, Refused> {
     let end = stop::end(parts, front, told).await;
     drop(locks);
     Ok(end)
-}
-
-fn port_of(listeners: &[TcpListener]) -> Option<u16> {
-    listeners.first()?.local_addr().ok().map(|address| address.port())
 }
 
 /// The sender of the settings, what the public side shares with the rest, and the events on their way to it.
@@ -344,40 +345,6 @@ async fn open_journal(paths: &Paths, options: &Options) -> Result<JournalHandle,
     Ok(journal)
 }
 
-fn bind(
-    plan: &StartPlan,
-    options: &Options,
-    mut kept: Kept,
-    notify: &Notify,
-) -> Result<Vec<TcpListener>, Refused> {
-    let code = if options.service { exit_code::TEMPORARY } else { exit_code::FAILURE };
-    let mut listeners = Vec::new();
-    kept.give_up_all_but(&plan.bind.required, plan.port, notify);
-    for address in &plan.bind.required {
-        let claimed = kept.claim(*address, plan.port);
-        if !claimed.is_empty() {
-            listeners.extend(claimed);
-            continue;
-        }
-        let bound = accept::bind(*address, plan.port).map_err(|error| {
-            let mut message = format!("Gateway failed to start: {error}");
-            if matches!(error, BindError::InUse(_)) {
-                let owner = port_owner::of(plan.port);
-                message.push_str(&lock::owner_hint(owner.as_ref().map(|owner| owner.pid), Some(plan.port)));
-                message.push_str(&format!("\nPort {} is already in use.", plan.port));
-                if let Some(owner) = owner {
-                    message.push_str(&format!("\n- pid {}: {} ({address}:{})", owner.pid, owner.command, plan.port));
-                }
-                message.push_str("\n- Gateway already running locally. Stop it (openclaw gateway stop) or use a different port.");
-            }
-            refused(message, code)
-        })?;
-        fd_store::store(notify, &bound);
-        listeners.extend(bound);
-    }
-    Ok(listeners)
-}
-
 /// Writes into the locks who holds them. Gives the id of this start.
 fn note_owner(locks: &Locks, paths: &Paths, port: u16) -> Id {
     let boot_id = Id::now();
@@ -389,6 +356,7 @@ fn note_owner(locks: &Locks, paths: &Paths, port: u16) -> Id {
         state_dir: paths.state_dir.display().to_string(),
         config_path: paths.config_file.display().to_string(),
         started_at_ms: now_ms(),
+        command: String::new(),
     };
     locks.instance.note(&note);
     if let Some(host) = &locks.host {
@@ -397,13 +365,13 @@ fn note_owner(locks: &Locks, paths: &Paths, port: u16) -> Id {
     boot_id
 }
 
-fn start_workers(
+async fn start_workers(
     paths: &Paths,
     journal: &JournalHandle,
     boot_id: Id,
     carried: CarriedWorkers,
 ) -> std::io::Result<(Workers, mpsc::Receiver<crate::worker::WorkerEvent>)> {
-    let journal = journal.clone();
+    let (journal, handle) = (journal.clone(), journal);
     Workers::start(
         WorkersConfig {
             boot_id,
@@ -413,6 +381,7 @@ fn start_workers(
                 Box::pin(async move { journal.next_epoch(worker.0).await.map_err(|error| error.to_string()) })
             }),
             adopt_orphans: true,
+            held: crate::rpc::workers::held(&handle).await,
         },
         carried,
     )

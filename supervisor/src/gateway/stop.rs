@@ -9,11 +9,12 @@ use crate::front::accept::Front;
 use crate::front::shared::Phase;
 use crate::journal::Journal;
 use crate::upgrade;
-use crate::upgrade::give_way::Parts;
+use crate::upgrade::give_way::{Failed, Parts};
 use nix::sys::signal::{SigSet, Signal as Name};
 use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -36,6 +37,9 @@ pub struct Signals {
     /// Standard input was a terminal at the start: its end (SIGHUP) ends the gateway.
     at_terminal: bool,
 }
+
+/// A stop was asked for before this start was over.
+static ASKED_AT_START: AtomicBool = AtomicBool::new(false);
 
 /// Time for the event loop to hear of a signal that was caught before it was held.
 const CAUGHT_WITHIN: Duration = Duration::from_millis(5);
@@ -94,7 +98,16 @@ pub async fn bound_start() {
         return;
     };
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    ASKED_AT_START.store(true, Ordering::SeqCst);
     force_after();
+}
+
+/// After a start that failed: whether a stop was asked for meanwhile. From now on signals wait, over an exec too.
+pub async fn was_asked_at_start() -> bool {
+    leave_signals_to_main();
+    // Lets the event loop hear of what was caught before.
+    tokio::time::sleep(CAUGHT_WITHIN).await;
+    ASKED_AT_START.load(Ordering::SeqCst)
 }
 
 /// What ends this image.
@@ -161,7 +174,11 @@ pub async fn end(parts: Parts<'_>, front: Front, told: Told) -> End {
         Told::Restart(target, reason) => {
             match upgrade::give_way::give_way(parts, front, target, reason).await {
                 Ok(next) => End::Replace(Box::new(next)),
-                Err(error) => {
+                Err(Failed { error, stop_asked }) => {
+                    if stop_asked {
+                        tracing::info!(%error, "cannot go on in place, and was told to stop; stopped");
+                        return End::Stopped;
+                    }
                     tracing::error!(%error, "cannot go on in place; starting again from the journal");
                     // The next image binds anew; a copy in the service manager's store would keep the address taken.
                     super::fd_store::forget(notify);

@@ -12,6 +12,12 @@ use super::JournalError;
 pub const RESERVE_BYTES_MAX: u64 = 64 << 20;
 /// Share of the free space that it may take: one part in a hundred.
 const RESERVE_PART: u64 = 100;
+/// A smaller one (64 KiB) would not hold a single message with its answer; the disk is as good as full then.
+const RESERVE_BYTES_MIN: u64 = 64 << 10;
+/// A reserve that was given up is taken again when this many times its size is free: at once would take away what it gave.
+const REFILL_FACTOR: u64 = 4;
+/// Less than this is a full disk for a start (1 MiB): the journal's log and its index are made before anything is written.
+pub const START_BYTES_MIN: u64 = 1 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FsVerdict {
@@ -59,32 +65,89 @@ pub fn reserve_bytes(free: u64) -> u64 {
     (free / RESERVE_PART).min(RESERVE_BYTES_MAX)
 }
 
-/// A file of real blocks that is given up first when the disk is full.
-#[derive(Debug)]
+/// Bytes that an unprivileged process may still write where `dir` lies.
+pub fn free_bytes(dir: &Path) -> Option<u64> {
+    statvfs(dir).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// `812 KiB`, `6.4 MiB`.
+pub fn bytes_text(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} bytes"),
+        1024..0x10_0000 => format!("{} KiB", bytes >> 10),
+        _ => format!("{}.{} MiB", bytes >> 20, (bytes & 0xF_FFFF) * 10 >> 20),
+    }
+}
+
+/// The journal goes without its reserve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    pub dir: PathBuf,
+    pub free_bytes: u64,
+    /// It is taken again when this much is free.
+    pub wanted_bytes: u64,
+}
+
+impl std::fmt::Display for Lack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (free, wanted) = (bytes_text(self.free_bytes), bytes_text(self.wanted_bytes));
+        let dir = self.dir.display();
+        write!(
+            f,
+            "the disk is nearly full: {free} free at {dir}, and the journal goes without its reserve; free some space: from {wanted} on it is taken again by itself"
+        )
+    }
+}
+
+/// A file of real blocks that is given up first when the disk is full. What was given up is remembered by an empty file with
+/// the same (apparent) length, so that the next start and the next image know it too.
+#[derive(Debug, Clone)]
 pub struct Reserve {
     path: PathBuf,
+    spent: PathBuf,
 }
 
 impl Reserve {
     pub fn new(dir: &Path) -> Self {
-        Self { path: dir.join("reserve.bin") }
+        Self { path: dir.join("reserve.bin"), spent: dir.join("reserve.spent") }
     }
 
-    /// Makes sure that it exists. Failing is no error: without space there is nothing to reserve.
-    pub fn fill(&self) {
+    /// `None` while it exists.
+    pub fn lack(&self) -> Option<Lack> {
         if self.path.exists() {
-            return;
+            return None;
         }
-        let Some(dir) = self.path.parent() else { return };
-        let Ok(stat) = statvfs(dir) else { return };
-        let bytes = reserve_bytes(stat.f_bavail.saturating_mul(stat.f_frsize));
-        if bytes == 0 {
-            return;
+        let dir = self.path.parent()?.to_owned();
+        let free_bytes = free_bytes(&dir)?;
+        let (_, wanted_bytes) = self.wanted(free_bytes);
+        Some(Lack { dir, free_bytes, wanted_bytes })
+    }
+
+    /// Its size, and the free space from which on it is taken.
+    fn wanted(&self, free: u64) -> (u64, u64) {
+        match fs::metadata(&self.spent).map(|spent| spent.len()) {
+            Ok(bytes) if bytes > 0 => (bytes, bytes.saturating_mul(REFILL_FACTOR)),
+            _ => (reserve_bytes(free).max(RESERVE_BYTES_MIN), RESERVE_BYTES_MIN * RESERVE_PART),
+        }
+    }
+
+    /// Makes sure that it exists. False: it does not, there is too little space; what it leaves free is worth more.
+    pub fn fill(&self) -> bool {
+        if self.path.exists() {
+            return true;
+        }
+        let Some(free) = self.path.parent().and_then(free_bytes) else { return false };
+        let (bytes, from) = self.wanted(free);
+        if free < from {
+            return false;
         }
         if let Err(e) = self.allocate(bytes) {
             tracing::debug!(path = %self.path.display(), error = %e, "no reserve file");
             let _ignored = fs::remove_file(&self.path);
+            return false;
         }
+        let _none = fs::remove_file(&self.spent);
+        true
     }
 
     fn allocate(&self, bytes: u64) -> std::io::Result<()> {
@@ -97,7 +160,16 @@ impl Reserve {
 
     /// Gives the space back. `true` when there was some.
     pub fn spend(&self) -> bool {
-        fs::remove_file(&self.path).is_ok()
+        self.hollow().is_ok() || fs::remove_file(&self.path).is_ok()
+    }
+
+    /// Only its length stays, which takes no space: a hole, under another name.
+    fn hollow(&self) -> std::io::Result<()> {
+        let file = OpenOptions::new().write(true).open(&self.path)?;
+        let bytes = file.metadata()?.len();
+        file.set_len(0)?;
+        file.set_len(bytes)?;
+        fs::rename(&self.path, &self.spent)
     }
 }
 

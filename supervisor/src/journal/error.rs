@@ -29,6 +29,11 @@ pub enum JournalError {
         "the journal has schema {found}, this build knows up to {known}: run the newer build or restore a backup"
     )]
     NewerSchema { found: i64, known: i64 },
+    #[error(
+        "the disk is full: {} free at {path}, the gateway needs 1 MiB to start: free some space there, then start it again; nothing that was accepted is lost ({why})",
+        crate::journal::disk::bytes_text(*free)
+    )]
+    NoSpace { path: String, free: u64, why: String },
     #[error("failed to open the journal {path}: {why}")]
     Open { path: String, why: String },
     #[error("journal: {0}")]

@@ -398,6 +398,10 @@ impl Journal for JournalHandle {
         self.read(move |c| ledger::kv_get(c, &key))
     }
 
+    fn kv_keys(&self, prefix: String) -> impl Future<Output = Res<Vec<String>>> + Send {
+        self.read(move |c| ledger::kv_keys(c, &prefix))
+    }
+
     fn kv_put(&self, key: String, value: Option<Vec<u8>>) -> impl Future<Output = Res<()>> + Send {
         self.write(move |c| ledger::kv_put(c, &key, value.as_deref()))
     }
@@ -467,6 +471,7 @@ impl Journal for JournalHandle {
             let size = |path| std::fs::metadata(path).map_or(0, |meta| meta.len());
             Ok(JournalStats {
                 readonly: shared.readonly.borrow().clone(),
+                reserve_lack: shared.reserve.as_ref().and_then(super::disk::Reserve::lack),
                 integrity: shared.integrity(),
                 db_bytes: size(&shared.db),
                 wal_bytes: size(&shared.wal),

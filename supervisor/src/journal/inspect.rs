@@ -1,6 +1,6 @@
 //! A look at the journal of a stopped gateway, for `doctor`. Changes nothing.
 
-use super::{Integrity, schema, writer};
+use super::{Integrity, schema};
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub fn fault(dir: &Path) -> Option<String> {
         Ok(conn) => conn,
         Err(error) => return Some(error.to_string()),
     };
-    if let Integrity::Bad(why) = writer::quick_check(&conn) {
+    if let Integrity::Bad(why) = super::open::quick_check(&conn) {
         return Some(why);
     }
     let version: i64 = match conn.query_row("PRAGMA user_version", [], |row| row.get(0)) {

@@ -434,6 +434,8 @@ pub struct Released {
 pub struct JournalStats {
     /// `Some(why)` while nothing can be written.
     pub readonly: Option<String>,
+    /// The reserve for a full disk was given up, or there never was room for it.
+    pub reserve_lack: Option<super::disk::Lack>,
     pub integrity: Integrity,
     pub inbound_waiting: u64,
     pub inbound_claimed: u64,

@@ -7,7 +7,7 @@
 //! (else the frames of a refused transaction could count as committed when the log is read anew), and is then reopened and
 //! checked.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,10 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::disk::{self, Reserve};
-use super::recover::{KV_BOOT, KV_CLEAN};
+use super::recover::KV_CLEAN;
 use super::types::Integrity;
-use super::{JournalError, ledger, schema};
+use super::open::{begin_life, check_in_background, make_dir, not_opened, open, quick_check};
+use super::{JournalError, ledger};
 
 /// Jobs that may wait (one per request in flight of the whole gateway; senders wait beyond it).
 pub const JOBS_WAITING_MAX: usize = 1024;
@@ -29,13 +30,13 @@ pub const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// Idle time after which the log is merged into the file (30 s).
 const CHECKPOINT_IDLE: Duration = Duration::from_secs(30);
 /// Size of the log at which it is merged at once (4 MiB).
-const WAL_BYTES_MAX: u64 = 4 << 20;
+pub(super) const WAL_BYTES_MAX: u64 = 4 << 20;
 /// Written by a probe: more than fits into slack that the log may have left (64 KiB).
 const PROBE_BYTES: usize = 64 * 1024;
 /// An operator's shell may hold the write lock for a moment (1 s).
-const BUSY_WAIT: Duration = Duration::from_secs(1);
+pub(super) const BUSY_WAIT: Duration = Duration::from_secs(1);
 /// Page cache of the connection (1 MiB): the working set is the open rows.
-const CACHE_KIB: i64 = 1024;
+pub(super) const CACHE_KIB: i64 = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SyncLevel {
@@ -76,6 +77,8 @@ pub(super) struct Shared {
     pub wal: PathBuf,
     /// The last stop was orderly.
     pub clean: bool,
+    /// `None`: none is kept.
+    pub reserve: Option<Reserve>,
 }
 
 impl Shared {
@@ -83,7 +86,7 @@ impl Shared {
         self.integrity.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_integrity(&self, found: Integrity) {
+    pub(super) fn set_integrity(&self, found: Integrity) {
         *self.integrity.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 }
@@ -124,6 +127,8 @@ pub(super) struct Writer {
     dirty: bool,
     /// An input/output error was seen: reopen as soon as it writes again.
     doubtful: bool,
+    /// The reserve is wanted and not there.
+    lacks_reserve: bool,
 }
 
 /// A running journal thread.
@@ -137,7 +142,7 @@ pub(super) struct Started {
 /// Opens the store and starts its thread. Blocks: call it before the runtimes start.
 pub(super) fn start(options: OpenOptions) -> Result<Started, JournalError> {
     let failed = |why: String| JournalError::Open { path: options.dir.display().to_string(), why };
-    make_dir(&options.dir).map_err(|e| failed(e.to_string()))?;
+    make_dir(&options.dir).map_err(|e| not_opened(&options.dir, JournalError::Sqlite(e.to_string())))?;
     let warnings: Vec<String> = disk::check(&options.dir, options.unsafe_fs)?.into_iter().collect();
     let reserve = Reserve::new(&options.dir);
     let db = options.dir.join("journal.db");
@@ -145,18 +150,12 @@ pub(super) fn start(options: OpenOptions) -> Result<Started, JournalError> {
     let opened = open(&db, options.sync).and_then(|conn| begin_life(&conn, fresh).map(|clean| (conn, clean)));
     let (conn, clean) = match opened {
         Err(JournalError::ReadOnly { .. }) if reserve.spend() => {
-            let conn = open(&db, options.sync)?;
-            let clean = begin_life(&conn, fresh)?;
-            (conn, clean)
+            let again = open(&db, options.sync).and_then(|conn| begin_life(&conn, fresh).map(|clean| (conn, clean)));
+            again.map_err(|e| not_opened(&options.dir, e))?
         }
-        other => other.map_err(|e| match e {
-            JournalError::ReadOnly { why } | JournalError::Sqlite(why) => failed(why),
-            e => e,
-        })?,
+        other => other.map_err(|e| not_opened(&options.dir, e))?,
     };
-    if options.reserve {
-        reserve.fill();
-    }
+    let lacks_reserve = options.reserve && !reserve.fill();
     let wal = options.dir.join("journal.db-wal");
     let shared = Arc::new(Shared {
         readonly: watch::Sender::new(None),
@@ -164,6 +163,7 @@ pub(super) fn start(options: OpenOptions) -> Result<Started, JournalError> {
         db,
         wal,
         clean,
+        reserve: options.reserve.then(|| reserve.clone()),
     });
     if !clean {
         check_in_background(&shared).map_err(|e| failed(e.to_string()))?;
@@ -180,6 +180,7 @@ pub(super) fn start(options: OpenOptions) -> Result<Started, JournalError> {
         waiting,
         probed: Instant::now(),
         doubtful: false,
+        lacks_reserve,
         dirty: true,
         options: options.clone(),
     };
@@ -190,69 +191,11 @@ pub(super) fn start(options: OpenOptions) -> Result<Started, JournalError> {
     Ok(Started { jobs, shared, warnings })
 }
 
-fn make_dir(dir: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
-fn open(db: &Path, sync: SyncLevel) -> Result<Connection, JournalError> {
-    let conn = Connection::open(db)?;
-    let level = match sync {
-        SyncLevel::Full => "FULL",
-        SyncLevel::Normal => "NORMAL",
-    };
-    conn.set_prepared_statement_cache_capacity(128);
-    conn.busy_timeout(BUSY_WAIT)?;
-    conn.execute_batch(&format!(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = {level}; PRAGMA wal_autocheckpoint = 0;
-         PRAGMA journal_size_limit = {WAL_BYTES_MAX}; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA temp_store = MEMORY;
-         PRAGMA trusted_schema = OFF;"
-    ))?;
-    schema::migrate(&conn)?;
-    Ok(conn)
-}
-
-/// Counts the start and takes the mark of the clean stop away. Gives whether it was there.
-fn begin_life(conn: &Connection, fresh: bool) -> Result<bool, JournalError> {
-    conn.execute_batch("BEGIN IMMEDIATE")?;
-    let clean = fresh || ledger::kv_get(conn, KV_CLEAN)?.is_some();
-    ledger::kv_put(conn, KV_CLEAN, None)?;
-    ledger::count(conn, KV_BOOT)?;
-    conn.execute_batch("COMMIT")?;
-    Ok(clean)
-}
-
-fn check_in_background(shared: &Arc<Shared>) -> std::io::Result<()> {
-    let shared = shared.clone();
-    std::thread::Builder::new().name("journal-check".into()).spawn(move || {
-        let found = match Connection::open_with_flags(&shared.db, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
-        {
-            Ok(conn) => quick_check(&conn),
-            Err(e) => Integrity::Bad(e.to_string()),
-        };
-        if let Integrity::Bad(why) = &found {
-            tracing::error!(
-                why,
-                "the journal is damaged: stop the gateway and restore journal.db from a backup"
-            );
-        }
-        shared.set_integrity(found);
-    })?;
-    Ok(())
-}
-
-pub(super) fn quick_check(conn: &Connection) -> Integrity {
-    match conn.query_row("PRAGMA quick_check(1)", [], |r| r.get::<_, String>(0)) {
-        Ok(answer) if answer == "ok" => Integrity::Good,
-        Ok(answer) => Integrity::Bad(answer),
-        Err(e) => Integrity::Bad(e.to_string()),
-    }
-}
-
 impl Writer {
     fn serve(mut self, mut rx: mpsc::Receiver<Msg>) {
         loop {
-            let wait = if self.readonly() { self.options.probe_every } else { CHECKPOINT_IDLE };
+            let probes = self.readonly() || self.lacks_reserve;
+            let wait = if probes { self.options.probe_every } else { CHECKPOINT_IDLE };
             let next = self.waiting.block_on(async { tokio::time::timeout(wait, rx.recv()).await });
             let mut end = None;
             match next {
@@ -285,8 +228,12 @@ impl Writer {
                     return;
                 }
             }
-            if self.readonly() && self.probed.elapsed() >= self.options.probe_every {
-                self.probe();
+            if self.probed.elapsed() >= self.options.probe_every {
+                if self.readonly() {
+                    self.probe();
+                } else if self.lacks_reserve {
+                    self.refill();
+                }
             }
         }
     }
@@ -306,7 +253,11 @@ impl Writer {
         }
         let mut outcome = self.attempt(&mut jobs);
         if outcome.is_err() && self.conn.is_some() && self.reserve.spend() {
-            tracing::warn!("the disk is full: the journal gave up its reserve");
+            self.lacks_reserve = true;
+            tracing::warn!(
+                dir = %self.options.dir.display(),
+                "the disk is full: the journal gave up its reserve; free some space, it is taken again by itself"
+            );
             outcome = self.attempt(&mut jobs);
         }
         if let Err(e) = &outcome {
@@ -391,9 +342,7 @@ impl Writer {
             Ok(()) => {
                 tracing::info!("the journal can write again");
                 self.shared.readonly.send_replace(None);
-                if self.options.reserve {
-                    self.reserve.fill();
-                }
+                self.refill();
             }
             Err(e) => {
                 if !conn.is_autocommit() && conn.execute_batch("ROLLBACK").is_err() {
@@ -401,6 +350,15 @@ impl Writer {
                 }
                 self.shared.readonly.send_replace(Some(reason(&e)));
             }
+        }
+    }
+
+    fn refill(&mut self) {
+        self.probed = Instant::now();
+        let lacked = self.lacks_reserve;
+        self.lacks_reserve = self.options.reserve && !self.reserve.fill();
+        if lacked && !self.lacks_reserve {
+            tracing::info!("the journal has its reserve again");
         }
     }
 

@@ -8,6 +8,7 @@ use crate::journal::inbound::is_unread;
 use crate::journal::{DeadKind, DeadLetter, Journal, JournalError, Revived};
 use crate::scheduler::shared::now_us;
 use crate::scheduler::stored::StoredTurn;
+use crate::takeover;
 use proto::wire::Id;
 use serde_json::{Value, json};
 
@@ -47,7 +48,12 @@ pub async fn get(gw: &Handles, _caller: &Caller, params: Value) -> Answer {
 async fn content(gw: &Handles, letter: &DeadLetter) -> Result<Value, JournalError> {
     let reference = &letter.item.reference;
     match letter.item.kind {
-        DeadKind::Imported => Ok(Value::Null),
+        DeadKind::Imported => {
+            let (state_dir, file) = (gw.front.paths.state_dir.clone(), reference.clone());
+            let read = tokio::task::spawn_blocking(move || takeover::leftover_text(&state_dir, &file)).await;
+            let text = read.ok().flatten();
+            Ok(json!({"file": format!("delivery-queue/{reference}"), "text": text}))
+        }
         DeadKind::Outbox => {
             let Some(out_id) = Id::parse(reference) else { return Ok(Value::Null) };
             let row = gw.journal.outbox(out_id).await?;

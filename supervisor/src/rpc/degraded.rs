@@ -27,10 +27,13 @@ pub fn problems(config: &ConfigState, journal: &JournalStats, workers: &[WorkerS
     if let Some(why) = &journal.readonly {
         found.push(format!("journal: readonly – {why}"));
     }
+    if let Some(lack) = &journal.reserve_lack {
+        found.push(format!("journal: {lack}"));
+    }
     if let Integrity::Bad(why) = &journal.integrity {
         found.push(format!("journal: damaged – {why}"));
     }
-    found.extend(workers.iter().filter(|worker| !is_well(worker.state)).map(|worker| {
+    found.extend(workers.iter().filter(|worker| worker.held || !is_well(worker.state)).map(|worker| {
         let why = worker.why.as_ref().map(|why| format!(" – {why}")).unwrap_or_default();
         format!("{}: {}{why}", worker.id.0, worker.state_name())
     }));

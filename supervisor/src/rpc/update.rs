@@ -11,7 +11,7 @@ use crate::update::place::Place;
 use crate::update::{COMMAND_WITHIN, Origin, Outcome, Status, Wish, run};
 use crate::upgrade::{image, preflight};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -71,6 +71,9 @@ pub async fn run_update(gw: &Handles, caller: &Caller, params: Value) -> Answer 
     let wish = Wish { origin, checksum, dry_run, within: within.min(COMMAND_WITHIN) };
     let config = gw.config.clone();
     let under_way = UnderWay::begin()?;
+    if let Some((target, due_ms)) = gw.restarts.waits_for().filter(|_| !dry_run) {
+        return Err(still_waits(&target, due_ms - now_ms()));
+    }
     let done = tokio::task::spawn_blocking(move || {
         let state = config.state();
         if state.state == "invalid" {
@@ -91,6 +94,15 @@ pub async fn run_update(gw: &Handles, caller: &Caller, params: Value) -> Answer 
     let done = done.await.map_err(|error| RpcError::unavailable(error.to_string()))?;
     let (outcome, _until_planned) = done?;
     Ok(finish(gw, &params, outcome, restart, delay_ms).await.into())
+}
+
+/// An update that waits for its restart is not replaced by another: who asked for it was told that it comes.
+fn still_waits(target: &Path, wait_ms: i64) -> RpcError {
+    let release = target.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let seconds = wait_ms.max(0) / 1000 + 1;
+    RpcError::unavailable(format!(
+        "the update to {release} is installed and waits {seconds} s for its restart; ask again after it"
+    ))
 }
 
 /// Plans the restart and writes the note that the next start tells.

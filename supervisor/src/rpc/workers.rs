@@ -5,11 +5,13 @@ use super::params::Params;
 use super::{Answer, RpcError, degraded};
 use crate::front::caller::Caller;
 use crate::gateway::Handles;
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalHandle};
 use crate::scheduler::ActiveRun;
+use crate::worker::cgroup::limits::InForce;
 use crate::worker::{Refusal, WorkerStatus, Workers};
-use proto::wire::handshake::WorkerId;
+use proto::wire::handshake::{WorkerId, WorkerKind};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// `workers.list {}`.
 ///
@@ -20,20 +22,53 @@ pub async fn list(gw: &Handles, _caller: &Caller, _params: Value) -> Answer {
     Ok(json!({"workers": workers}).into())
 }
 
+/// Key of the journal: this worker stays stopped.
+const HELD: &str = "worker.held:";
+
+/// Workers that an operator stopped, in this life or an earlier one.
+pub async fn held(journal: &JournalHandle) -> BTreeSet<WorkerId> {
+    match journal.kv_keys(HELD.to_owned()).await {
+        Ok(keys) => keys.iter().filter_map(|key| key.strip_prefix(HELD)).map(|id| WorkerId(id.to_owned())).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "the journal does not tell which workers were stopped; all are started");
+            BTreeSet::new()
+        }
+    }
+}
+
+/// Stores or forgets that it stays stopped. False: it holds only as long as this gateway.
+async fn remember_held(gw: &Handles, id: &WorkerId, held: bool) -> bool {
+    let stored = gw.journal.kv_put(format!("{HELD}{id}"), held.then(Vec::new)).await;
+    if let Err(error) = &stored {
+        tracing::warn!(worker = %id, %error, held, "not stored; the next start of the gateway does not know it");
+    }
+    stored.is_ok()
+}
+
 /// `workers.restart {id}`: lets the worker finish its work, then starts it again; also ends a quarantine.
 ///
 /// # Errors
 /// Unknown worker, or too many commands wait for it.
 pub async fn restart_one(gw: &Handles, _caller: &Caller, params: Value) -> Answer {
-    verb(gw, "workers.restart", &params, Workers::restart)
+    starting(gw, "workers.restart", &params, Workers::restart).await
 }
 
-/// `workers.stop {id}`: stops the worker now. It starts again when somebody wants it.
+/// `workers.stop {id}`: stops the worker now. A channel's stays stopped until `workers.start` or `workers.restart`, over
+/// restarts of the gateway too (`lasts: "untilStarted"`; `"untilGatewayStarts"` when that could not be stored). An agent's
+/// starts again when a message is to be answered (`lasts: "untilWanted"`): what is accepted is answered.
 ///
 /// # Errors
 /// As [`restart_one`].
 pub async fn stop_one(gw: &Handles, _caller: &Caller, params: Value) -> Answer {
-    verb(gw, "workers.stop", &params, Workers::stop)
+    let id = worker_id(gw, "workers.stop", &params)?;
+    if id.kind() == WorkerKind::Agent {
+        told(&id, gw.workers.stop(&id))?;
+        return Ok(json!({"ok": true, "id": id.0, "lasts": "untilWanted"}).into());
+    }
+    let stored = remember_held(gw, &id, true).await;
+    told(&id, gw.workers.hold(&id))?;
+    let lasts = if stored { "untilStarted" } else { "untilGatewayStarts" };
+    Ok(json!({"ok": true, "id": id.0, "lasts": lasts}).into())
 }
 
 /// `workers.start {id}`: starts one that rests; also ends what `workers.release` ends.
@@ -41,15 +76,15 @@ pub async fn stop_one(gw: &Handles, _caller: &Caller, params: Value) -> Answer {
 /// # Errors
 /// As [`restart_one`].
 pub async fn start_one(gw: &Handles, _caller: &Caller, params: Value) -> Answer {
-    verb(gw, "workers.start", &params, Workers::start_one)
+    starting(gw, "workers.start", &params, Workers::start_one).await
 }
 
-/// `workers.release {id}`: ends quarantine, back-off and the wait for a login.
+/// `workers.release {id}`: ends quarantine, back-off, the wait for a login and a stop.
 ///
 /// # Errors
 /// As [`restart_one`].
 pub async fn release_one(gw: &Handles, _caller: &Caller, params: Value) -> Answer {
-    verb(gw, "workers.release", &params, Workers::retry)
+    starting(gw, "workers.release", &params, Workers::retry).await
 }
 
 /// `workers.dump {id}`: what the supervisor knows of the worker, with the state of its process; and the worker is asked to
@@ -76,17 +111,26 @@ fn worker_id(gw: &Handles, method: &'static str, params: &Value) -> Result<Worke
     Err(RpcError::invalid(format!("unknown worker \"{id}\" (there are: {})", known.join(", "))))
 }
 
-fn verb(
+/// Whatever starts a worker ends its stop.
+async fn starting(
     gw: &Handles,
     method: &'static str,
     params: &Value,
     act: fn(&Workers, &WorkerId) -> Result<(), Refusal>,
 ) -> Answer {
     let id = worker_id(gw, method, params)?;
-    match act(&gw.workers, &id) {
-        Ok(()) => Ok(json!({"ok": true, "id": id.0}).into()),
-        Err(refusal) => Err(RpcError::unavailable(refusal.to_string())),
+    if id.kind() == WorkerKind::Channel {
+        remember_held(gw, &id, false).await;
     }
+    told(&id, act(&gw.workers, &id))?;
+    Ok(json!({"ok": true, "id": id.0}).into())
+}
+
+fn told(id: &WorkerId, outcome: Result<(), Refusal>) -> Result<(), RpcError> {
+    outcome.map_err(|refusal| {
+        tracing::info!(worker = %id, %refusal, "a command for the worker was refused");
+        RpcError::unavailable(refusal.to_string())
+    })
 }
 
 fn run_row(run: &ActiveRun) -> Value {
@@ -103,18 +147,21 @@ fn row(worker: &WorkerStatus) -> Value {
         .map(|crash| json!({"atMs": crash.at_ms, "class": crash.class, "ended": crash.ended, "report": crash.report}));
     json!({
         "id": worker.id.0, "kind": worker.kind, "pid": worker.pid, "epoch": worker.epoch,
-        "state": worker.state, "why": worker.why, "sinceMs": worker.since_ms,
+        "state": worker.state_name(), "why": worker.why, "sinceMs": worker.since_ms,
         "restarts": worker.restarts, "rssKb": worker.pid.and_then(rss_kb).unwrap_or(worker.rss_kb),
         "pssKb": worker.pid.and_then(pss_kb),
         "inflight": worker.inflight, "queue": worker.queue, "lagMs": worker.lag_ms, "lastCrash": crash,
-        "sandbox": worker.sandbox,
+        "sandbox": worker.sandbox, "controlGroup": worker.pid.and_then(InForce::of),
     })
 }
 
 /// How far one worker is confined.
 fn isolation_row(worker: &WorkerStatus) -> Option<Value> {
     let sandbox = worker.sandbox.as_ref()?;
-    Some(json!({"id": worker.id.0, "tier": sandbox.tier, "text": sandbox.text, "amiss": sandbox.amiss}))
+    let group = worker.pid.and_then(InForce::of).map(|group| group.text);
+    Some(json!({
+        "id": worker.id.0, "tier": sandbox.tier, "text": sandbox.text, "amiss": sandbox.amiss, "controlGroup": group,
+    }))
 }
 
 /// Proportional set size: what the process really costs, shared pages split. The kernel answers in microseconds. `None`
@@ -166,6 +213,7 @@ pub async fn info(gw: &Handles, _caller: &Caller, _params: Value) -> Answer {
         },
         "connections": {"open": open, "unauthenticated": unauthenticated},
         "upgrades": gw.restarts.upgrades(), "lastRestart": gw.restarts.last(),
+        "controlGroups": gw.workers.groups(),
         "isolation": gw.workers.status().iter().filter_map(isolation_row).collect::<Vec<_>>(),
         "service": gw.about.service, "strays": gw.workers.strays(),
         "degraded": degraded,

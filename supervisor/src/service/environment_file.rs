@@ -58,6 +58,38 @@ fn merged(before: &str, new: &BTreeMap<String, String>) -> String {
     out
 }
 
+/// The variables of such a file, as systemd reads it: `#` and `;` begin a comment; in double quotes a backslash hides
+/// what follows it where that has a meaning there, in single quotes nothing has. Texts over several lines are not read.
+pub fn parse(text: &str) -> Vec<(String, String)> {
+    text.lines().filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Option<(String, String)> {
+    let line = line.trim();
+    let (name, value) = line.split_once('=')?;
+    let name = name.trim_end();
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return None;
+    }
+    let value = value.trim_start();
+    let (mut out, mut quote, mut chars) = (String::new(), None, value.chars());
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), c) if c == open => quote = None,
+            (Some('\''), c) => out.push(c),
+            (Some(_), '\\') => match chars.next() {
+                Some(hidden @ ('"' | '\\' | '`' | '$')) => out.push(hidden),
+                Some(other) => out.extend(['\\', other]),
+                None => {}
+            },
+            (None, '\\') => out.extend(chars.next()),
+            (_, c) => out.push(c),
+        }
+    }
+    Some((name.to_owned(), out))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +108,15 @@ mod tests {
         assert_eq!(text, "# mine\nA=1\nOPENCLAW_GATEWAY_TOKEN=\"t\\\"w\"\n");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(add(&path, &new("a\nb")).is_err());
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let value = r#"a \ "b" $c 'd' #e ;f"#;
+        let new = [("A".to_owned(), value.to_owned()), ("B".to_owned(), String::new())].into();
+        let text = format!("# C=1\n;D=1\nbad line\nE = plain\\ \\x\nF='r\\aw' tail\n{}", merged("", &new));
+        let read: Vec<_> = parse(&text);
+        let read: Vec<_> = read.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(read, [("E", "plain x"), ("F", r"r\aw tail"), ("A", value), ("B", "")]);
     }
 }

@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 const PLACES: [&str; 4] =
     ["OPENCLAW_HOME", "OPENCLAW_STATE_DIR", "OPENCLAW_CONFIG_PATH", "OPENCLAW_OAUTH_DIR"];
 
+/// State directory of the host's service, and the file with its variables.
+const SYSTEM_STATE: &str = "/var/lib/openclaw";
+pub const SYSTEM_ENVIRONMENT: &str = "/etc/openclaw/service.env";
+
 /// Where an installation is, or would be.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -70,6 +74,12 @@ impl Place {
 /// File with the variables of a user's service.
 pub fn environment_file(paths: &Paths) -> PathBuf {
     paths.state_dir.join("service.env")
+}
+
+/// Files whose variables a service of this state directory is given.
+pub fn environment_files(paths: &Paths) -> Vec<PathBuf> {
+    let of_host = (paths.state_dir == Path::new(SYSTEM_STATE)).then(|| PathBuf::from(SYSTEM_ENVIRONMENT));
+    of_host.into_iter().chain([environment_file(paths)]).collect()
 }
 
 /// A relative path would mean something else in the service.

@@ -73,6 +73,12 @@ impl Place {
         if same { link } else { program.to_owned() }
     }
 
+    /// Name of the running release, when an update brought it in.
+    pub fn in_use(&self) -> Option<String> {
+        let folder = self.program.parent().filter(|folder| *folder != self.dir)?;
+        Some(folder.file_name()?.to_string_lossy().into_owned())
+    }
+
     /// Whether this is what lies where the running executable does.
     pub fn is_in_use(&self, sums: &source::Sums) -> bool {
         self.program.parent().is_some_and(|folder| is_release(folder, sums))
@@ -227,7 +233,8 @@ impl Place {
     }
 }
 
-fn label(build: &str, sums: &source::Sums) -> String {
+/// Name of a release's directory.
+pub fn label(build: &str, sums: &source::Sums) -> String {
     let build: String =
         build.chars().map(|c| if c.is_ascii_alphanumeric() || ".-+".contains(c) { c } else { '_' }).collect();
     // Of the whole list: releases may differ in a worker only.

@@ -37,38 +37,62 @@ pub struct Parts<'a> {
     pub signals: Signals,
 }
 
+/// There is no state for the next image.
+pub struct Failed {
+    pub error: io::Error,
+    /// Somebody asked for a stop meanwhile; nobody else will see it.
+    pub stop_asked: bool,
+}
+
 /// Brings everything to rest. There is no way back but an exec. Told to stop meanwhile, the next image stops; this one ends
 /// when it takes too long to get there.
 ///
 /// # Errors
-/// Descriptors or memory for the state could not be had: an exec without it must follow.
+/// Descriptors or memory for the state could not be had: an exec without it must follow, or the end when it was asked for.
 pub async fn give_way(
     parts: Parts<'_>,
     front: Front,
     target: PathBuf,
     reason: String,
+) -> Result<Next, Failed> {
+    let mut told = false;
+    let mut parts = parts;
+    match leave_all(&mut parts, &mut told, front, target, reason).await {
+        Ok(next) => Ok(next),
+        Err(error) => Err(Failed { error, stop_asked: parts.signals.hold().await || told }),
+    }
+}
+
+async fn leave_all(
+    parts: &mut Parts<'_>,
+    told: &mut bool,
+    front: Front,
+    target: PathBuf,
+    reason: String,
 ) -> Result<Next, io::Error> {
-    let Parts { handles, core, locks, notify, runtime_token, mut signals } = parts;
+    let Parts { handles, core, locks, notify, runtime_token, signals } = parts;
     nix::unistd::alarm::set(GIVE_WAY_SECONDS);
     notify.send("STATUS=restarting in place");
     let resting = rest(handles, core, front);
     tokio::pin!(resting);
-    let (rested, told) = tokio::select! {
+    let rested = tokio::select! {
         biased;
-        rested = &mut resting => (rested?, false),
+        rested = &mut resting => rested?,
         () = signals.stop() => {
+            *told = true;
             stop::force_after();
-            (resting.await?, true)
+            resting.await?
         }
     };
     let own = std::fs::File::open("/proc/self/exe")?;
     let Rested { mut state, mut kept, frozen, begin } = rested;
     state.reason = reason;
-    state.runtime_token = runtime_token;
+    state.runtime_token = runtime_token.take();
     state.locks = locks.carry(&mut kept)?;
     leave_front(&mut state, frozen, &mut kept);
     // From here on a signal waits for the next image; what came before is seen now.
-    state.stop_asked = signals.hold().await || told;
+    *told |= signals.hold().await;
+    state.stop_asked = *told;
     let (workers, runs) = (state.workers.workers.len(), state.runs.len());
     let memory = blob::write(&state).map_err(io::Error::other)?;
     failpoint::hit("sv.up.state_written");

@@ -21,9 +21,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 /// Names the descriptors for the next image: `<state>,<old executable>,<all others>…`.
 pub const LEFT: &str = "OPENCLAW_UPGRADE_LEFT";
 /// None of these is for workers or tools.
-pub const VARIABLES: [&str; 4] = [LEFT, ROLLED_BACK, PATH, PATH_BEFORE];
+pub const VARIABLES: [&str; 5] = [LEFT, ROLLED_BACK, PATH, PATH_BEFORE, STOP_ASKED];
 /// Why the image that was tried before this one did not work.
 pub const ROLLED_BACK: &str = "OPENCLAW_UPGRADE_ROLLED_BACK";
+/// The image that was tried before this one was told to stop.
+const STOP_ASKED: &str = "OPENCLAW_UPGRADE_STOP_ASKED";
 /// Path of the executable, for an image that was started by descriptor and cannot know it.
 const PATH: &str = "OPENCLAW_UPGRADE_PATH";
 /// The same of the image before.
@@ -45,6 +47,8 @@ struct Pending {
     /// Where the executable of the image before lay.
     path: PathBuf,
     rolled_back: Option<String>,
+    /// A stop was asked for that nobody has obeyed yet.
+    stop_asked: bool,
 }
 
 fn pending() -> std::sync::MutexGuard<'static, Option<Pending>> {
@@ -77,7 +81,8 @@ pub fn look() -> bool {
     let rolled_back = std::env::var(ROLLED_BACK).ok();
     let path = std::env::var_os(PATH_BEFORE).map_or_else(path, PathBuf::from);
     let (state, executable, others) = (*state, *executable, others.to_vec());
-    *pending() = Some(Pending { state, executable, others, path, rolled_back });
+    let stop_asked = std::env::var_os(STOP_ASKED).is_some();
+    *pending() = Some(Pending { state, executable, others, path, rolled_back, stop_asked });
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         usual(info);
@@ -111,6 +116,18 @@ pub fn take_over() -> Result<Option<State>, Unusable> {
 /// Why the image that was tried before this one did not work, if one was.
 pub fn rolled_back() -> Option<String> {
     pending().as_ref().and_then(|left| left.rolled_back.clone())
+}
+
+/// This image fails and was told to stop: the one before, which is rolled back to, shall obey.
+pub fn stop_after_roll_back() {
+    if let Some(left) = pending().as_mut() {
+        left.stop_asked = true;
+    }
+}
+
+/// The image that was rolled back from was told to stop.
+pub fn is_to_stop() -> bool {
+    pending().as_ref().is_some_and(|left| left.stop_asked)
 }
 
 /// A place where a test build fails on purpose, at the last moment at which that is of no harm.
@@ -152,6 +169,9 @@ pub fn roll_back(why: &str) {
     }
     let mut variables = environment(&left_text(left.state, left.executable, &left.others), &left.path);
     variables.push(variable(ROLLED_BACK, why));
+    if left.stop_asked {
+        variables.push(variable(STOP_ASKED, "1"));
+    }
     nix::unistd::alarm::set(READY_WITHIN_SECONDS);
     let failed = exec_descriptor(left.executable, &variables);
     eprintln!("the image before cannot be started: {failed}");

@@ -85,7 +85,7 @@ pub fn answer(question: &Question, paths: &Paths, env: Environment, use_last_goo
         problems.push("no common version of the worker protocol".to_owned());
     }
     let use_last_good = use_last_good || question.use_last_good;
-    let env = crate::config::handle::load_env(env, paths, None);
+    let env = crate::config::load_env(env, paths, None);
     if let Err(error) =
         ConfigHandle::start(paths.clone(), env, StartPolicy { use_last_good, ..StartPolicy::default() })
     {

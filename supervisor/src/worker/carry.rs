@@ -93,6 +93,12 @@ pub struct CarriedOutput {
 }
 
 impl CarriedWorkers {
+    /// Workers that have a process, with its start.
+    pub fn living(&self) -> Vec<(WorkerId, u64)> {
+        let start = |carried: &CarriedWorker| Some((carried.id.clone(), carried.process.as_ref()?.epoch));
+        self.workers.iter().filter_map(start).collect()
+    }
+
     /// Start of the process of a worker that goes on.
     pub fn epoch_of(&self, worker: &WorkerId) -> Option<u64> {
         let found = self.workers.iter().find(|carried| carried.id == *worker)?;

@@ -1,5 +1,6 @@
 //! What is known about an end that nobody asked for, as a file for people and for bug reports.
 
+use super::cgroup::limits::Account;
 use super::exit::{Ended, ExitClass, KilledFor};
 use super::proc_view::ProcView;
 use super::reaper::Usage;
@@ -32,6 +33,8 @@ pub struct CrashReport {
     pub in_flight: Vec<String>,
     /// Its process as it was when the first signal of ours went out; `None` when it ended by itself.
     pub process: Option<ProcView>,
+    /// What its control group used, commands included; `None` when it had none.
+    pub group: Option<Account>,
     /// Fingerprint of the sections and secrets that it ran with.
     pub config_hash: String,
     pub build: &'static str,
@@ -122,6 +125,7 @@ mod tests {
             frames: Vec::new(),
             in_flight: vec!["run 1".into()],
             process: None,
+            group: None,
             config_hash: String::new(),
             build: "0",
             log: vec!["last words".into()],

@@ -6,14 +6,17 @@ mod running;
 
 pub(super) use carry::Adopted;
 
+use super::cgroup::Groups;
 use super::crash_report::{self, PongLine};
 use super::exit::{End, ExitClass, classify};
+use super::held::{self, Held};
 use super::handle::{DRAIN_MS, EnsureError, Waiting, WorkersConfig};
 use super::lifecycle::{Action, Event, Lifecycle, Signal, State, Then};
 use super::output::Ring;
 use super::proc_view;
 use super::reaper::{Exit, Reaper};
 use super::registry::{Command, Dump, DumpView, LastCrash, Registry, Slot, WorkerStatus};
+use super::restart::Quarantine;
 use super::spec::WorkerSpec;
 use super::suspects::Suspects;
 use super::{WorkerEvent, WorkerEventKind};
@@ -43,6 +46,8 @@ pub(super) struct Home {
     pub registry: Arc<Registry>,
     /// Workers of the image before that have no task yet.
     pub waiting: Waiting,
+    pub groups: Groups,
+    pub held: Held,
 }
 
 impl Home {
@@ -131,6 +136,8 @@ impl Driver {
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         if let Some(adopted) = self.adopted.take() {
             self.take_over(adopted).await;
+        } else if self.home.held.contains(&self.spec.id) {
+            self.step(Event::Disable).await;
         } else if self.spec.keep_warm {
             self.step(Event::Want).await;
         }
@@ -245,8 +252,13 @@ impl Driver {
     }
 
     fn start_failed(&mut self, failure: &StartFailure) -> Event {
-        tracing::error!(worker = %self.spec.id, error = %failure, "worker could not be started");
         let why = failure.to_string();
+        if let StartFailure::Config(why) = failure {
+            // The quarantine that follows says it.
+            self.slot.change(|status| status.why = Some(why.clone()));
+            return Event::Unconfigured;
+        }
+        tracing::error!(worker = %self.spec.id, error = why, "worker could not be started");
         self.slot.change(|status| status.why = Some(why));
         Event::SpawnFailed
     }
@@ -277,18 +289,28 @@ impl Driver {
 
     fn show_state(&mut self) {
         let (state, restarts) = (self.life.state(), self.life.restarts().total());
+        let held = self.home.held.contains(&self.spec.id);
         let often = self.life.restarts().is_degraded(self.home.now_ms()).then(|| "restarts often".to_owned());
-        let refused = self.slot.status().sandbox.and_then(|sandbox| sandbox.refused);
-        let quarantine = self.life.quarantine().map(|why| match &refused {
-            Some(refused) => format!("{}: {refused}", why.text()),
-            None => why.text().to_owned(),
+        let shown = self.slot.status();
+        let quarantine = self.life.quarantine().map(|why| {
+            let told = shown.why.filter(|_| why == Quarantine::Config);
+            match shown.sandbox.and_then(|sandbox| sandbox.refused).or(told) {
+                Some(told) if !told.starts_with(why.text()) => format!("{}: {told}", why.text()),
+                Some(told) => told,
+                None => why.text().to_owned(),
+            }
         });
         self.slot.change(|status| {
             status.state = state;
             status.restarts = restarts;
             status.since_ms = wall_ms();
+            if std::mem::replace(&mut status.held, held) && !held {
+                status.why = None;
+            }
             let silent = (state == State::Suspect).then(|| "does not answer".to_owned());
-            if let Some(why) = quarantine.or(silent).or(often) {
+            if held {
+                status.why = Some(held::why(&status.id));
+            } else if let Some(why) = quarantine.or(silent).or(often) {
                 status.why = Some(why);
             } else if state == State::Ready {
                 status.why = None;
@@ -308,7 +330,10 @@ impl Driver {
             Command::Ensure(waiter) => self.on_ensure(waiter).await,
             Command::Drain { deadline_ms, then } => self.step(Event::Drain { deadline_ms, then }).await,
             Command::Stop { then } => self.step(Event::Stop { then }).await,
-            Command::Retry => self.step(Event::Fixed).await,
+            Command::Retry => {
+                self.step(Event::Enable).await;
+                self.step(Event::Fixed).await;
+            }
             Command::MessageBlamed => self.step(Event::MessageBlamed).await,
             Command::Dump(reply) => self.on_dump(reply),
             Command::Update(spec) => self.on_update(*spec).await,
@@ -361,6 +386,11 @@ impl Driver {
         let warm = spec.keep_warm;
         self.spec = spec;
         self.life.set_permanent(warm);
+        if self.home.held.contains(&self.spec.id) {
+            // It gets what is new when it is started again.
+            self.step(Event::Disable).await;
+            return;
+        }
         self.step(Event::Enable).await;
         if changed && self.life.is_alive() {
             let told = !replaced && self.tell_config().await;
@@ -398,7 +428,7 @@ impl Driver {
         if !self.running.as_ref().is_some_and(Running::is_over) || !self.pending.is_empty() {
             return;
         }
-        let Some(running) = self.running.take() else { return };
+        let Some(mut running) = self.running.take() else { return };
         let Some(exit) = running.exit else { return };
         self.slot.set_link(None);
         let class = classify(End {
@@ -413,6 +443,7 @@ impl Driver {
         } else {
             self.report(&running, exit, class);
         }
+        running.end_group();
         self.slot.clear_in_flight();
         let poison = self.suspects.died(class.own_fault(), self.home.now_ms());
         self.emit(WorkerEventKind::Down { class });
@@ -424,7 +455,7 @@ impl Driver {
     }
 
     fn report(&mut self, running: &Running, exit: Exit, class: ExitClass) {
-        let ended = exit.ended.to_string();
+        let ended = running.how_it_ended(exit, class);
         tracing::error!(event = "worker.crash", worker = %self.spec.id, pid = running.pid, epoch = running.epoch, ended, %class, "worker died");
         let mut report = running.crash_report(&self.spec.id, exit, class, self.life.killed_for());
         report.log = self.ring.lines();

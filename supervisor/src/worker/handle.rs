@@ -5,7 +5,9 @@ mod carry;
 pub(super) use carry::Waiting;
 
 use super::carry::CarriedWorkers;
+use super::cgroup::Groups;
 use super::driver::{Driver, Home};
+use super::held::Held;
 use super::leftovers::{self, Ledger};
 use super::lifecycle::{State, Then};
 use super::reaper::Reaper;
@@ -47,6 +49,8 @@ pub struct WorkersConfig {
     /// `<state>/crash`.
     pub crash_dir: PathBuf,
     pub next_epoch: NextEpoch,
+    /// Workers that an operator stopped for good; see [`Workers::hold`].
+    pub held: BTreeSet<WorkerId>,
     /// This process is a subreaper: end what dead workers leave behind.
     pub adopt_orphans: bool,
 }
@@ -127,12 +131,17 @@ impl Workers {
         }
         let noted = config.crash_dir.with_file_name("workers.json");
         leftovers::sweep(&noted);
+        let groups = match config.crash_dir.parent().filter(|_| config.adopt_orphans) {
+            Some(state_dir) => Groups::prepare(state_dir, &carried.living()),
+            None => Groups::none(),
+        };
         let reaper = Reaper::start(&runtime, config.adopt_orphans, Ledger::new(noted))?;
         let registry = Arc::new(Registry::default());
         let waiting = Waiting::new(carry::expect(&reaper, carried.workers)?);
         let now = Instant::now();
         let started = now.checked_sub(Duration::from_millis(carried.clock_ms)).unwrap_or(now);
-        let home = Arc::new(Home { config, reaper, events, started, registry: registry.clone(), waiting });
+        let (held, named) = (Held::new(config.held.clone()), registry.clone());
+        let home = Arc::new(Home { config, reaper, events, started, registry: named, waiting, groups, held });
         Ok((Self { registry, home, runtime }, receiver))
     }
 
@@ -237,14 +246,24 @@ impl Workers {
         if self.command(worker, &slot, command) { Ok(()) } else { Err(Refusal::Busy(worker.clone())) }
     }
 
-    /// Drains, then starts again; also ends a quarantine.
+    /// Drains, then starts again; also ends a quarantine and a stop.
     pub fn restart(&self, worker: &WorkerId) -> Result<(), Refusal> {
+        if self.home.held.release(worker) {
+            return self.start_one(worker);
+        }
         self.verb(worker, Command::Drain { deadline_ms: DRAIN_MS, then: Then::Restart })
     }
 
     /// Stops now. It starts again when somebody wants it.
     pub fn stop(&self, worker: &WorkerId) -> Result<(), Refusal> {
         self.verb(worker, Command::Stop { then: Then::Idle })
+    }
+
+    /// Stops now, until [`Workers::restart`], [`Workers::start_one`] or [`Workers::retry`] is called: neither a new
+    /// configuration nor work that waits for it starts it. Whoever calls it keeps this for the next image and the next start.
+    pub fn hold(&self, worker: &WorkerId) -> Result<(), Refusal> {
+        self.home.held.hold(worker);
+        self.verb(worker, Command::Stop { then: Then::Disable })
     }
 
     /// Starts one that rests, and ends what [`Workers::retry`] ends.
@@ -255,8 +274,9 @@ impl Workers {
         self.verb(worker, Command::Ensure(ready))
     }
 
-    /// Ends quarantine, back-off and the wait for a login.
+    /// Ends quarantine, back-off, the wait for a login and a stop.
     pub fn retry(&self, worker: &WorkerId) -> Result<(), Refusal> {
+        self.home.held.release(worker);
         self.verb(worker, Command::Retry)
     }
 
@@ -301,6 +321,11 @@ impl Workers {
     /// Processes that were left to us by a worker that died, and reaped.
     pub fn strays(&self) -> u64 {
         self.home.reaper.strays()
+    }
+
+    /// Whether workers have control groups of their own, for people.
+    pub fn groups(&self) -> String {
+        self.home.groups.text()
     }
 
     /// All workers, from memory.

@@ -130,6 +130,7 @@ impl Lifecycle {
         match event {
             Event::Want => self.want(),
             Event::SpawnFailed => self.ended(ExitClass::Temporary, now_ms, 0),
+            Event::Unconfigured => self.ended(ExitClass::Config, now_ms, 0),
             Event::Exited { class, random } => self.ended(class, now_ms, random),
             Event::Deadline => self.deadline(),
             Event::Drain { deadline_ms, then } => self.drain(deadline_ms, then),

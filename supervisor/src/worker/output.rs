@@ -160,13 +160,14 @@ fn forward(worker: &WorkerId, text: &str) {
     let (level, message, from) = (take("level"), take("message").unwrap_or_default(), take("target"));
     take("timestamp");
     let from = from.unwrap_or_default();
-    let rest = if fields.is_empty() { String::new() } else { Value::Object(fields).to_string() };
+    // A name that the log takes apart again.
+    let fields_of_worker = if fields.is_empty() { String::new() } else { Value::Object(fields).to_string() };
     match level.as_deref() {
-        Some("ERROR") => tracing::error!(target: "worker", %worker, from, rest, "{message}"),
-        Some("WARN") => tracing::warn!(target: "worker", %worker, from, rest, "{message}"),
-        Some("DEBUG") => tracing::debug!(target: "worker", %worker, from, rest, "{message}"),
-        Some("TRACE") => tracing::trace!(target: "worker", %worker, from, rest, "{message}"),
-        _ => tracing::info!(target: "worker", %worker, from, rest, "{message}"),
+        Some("ERROR") => tracing::error!(target: "worker", %worker, from, fields_of_worker, "{message}"),
+        Some("WARN") => tracing::warn!(target: "worker", %worker, from, fields_of_worker, "{message}"),
+        Some("DEBUG") => tracing::debug!(target: "worker", %worker, from, fields_of_worker, "{message}"),
+        Some("TRACE") => tracing::trace!(target: "worker", %worker, from, fields_of_worker, "{message}"),
+        _ => tracing::info!(target: "worker", %worker, from, fields_of_worker, "{message}"),
     }
 }
 

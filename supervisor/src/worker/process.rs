@@ -1,5 +1,6 @@
 //! One process of a worker: its executable, its start, its signals.
 
+use super::cgroup::Group;
 use super::lifecycle::Signal;
 use super::reaper::{self, Claimed, Reaper};
 use super::spec::WorkerSpec;
@@ -141,13 +142,15 @@ impl Signals {
     }
 }
 
-/// Starts a worker. Must run on a thread that lives as long as the worker may.
-pub fn spawn(spec: &WorkerSpec, bootstrap: &Bootstrap, reaper: &Reaper) -> io::Result<Process> {
+/// Starts a worker, in its control group if it has one. Must run on a thread that lives as long as the worker may.
+pub fn spawn(
+    spec: &WorkerSpec,
+    bootstrap: &Bootstrap,
+    reaper: &Reaper,
+    group: Option<&Group>,
+) -> io::Result<Process> {
     let (mut ours, theirs) = UnixStream::pair()?;
     let frame = bootstrap_frame(bootstrap).map_err(io::Error::other)?;
-    // A few hundred bytes into an empty socket: this never blocks.
-    ours.write_all(&frame)?;
-    ours.set_nonblocking(true)?;
     let mut command = spec.binary.command();
     command
         .arg0(spec.binary.title(&spec.id))
@@ -173,6 +176,13 @@ pub fn spawn(spec: &WorkerSpec, bootstrap: &Bootstrap, reaper: &Reaper) -> io::R
             return Err(error);
         }
     };
+    // It starts nothing and allots nothing before it has read its first frame, so everything of it is in the group.
+    if let Some(group) = group {
+        group.put(pid);
+    }
+    // A few hundred bytes into an empty socket: this never blocks. It may have died already: then its exit says why.
+    let _dead = ours.write_all(&frame);
+    ours.set_nonblocking(true)?;
     let link = tokio::net::UnixStream::from_std(ours)?;
     Ok(Process { pid, stdout, stderr, link, exited, signals })
 }

@@ -32,6 +32,8 @@ pub struct WorkerStatus {
     pub epoch: u64,
     pub state: State,
     pub why: Option<String>,
+    /// An operator stopped it, until an operator starts it.
+    pub held: bool,
     /// Unix milliseconds of the last change of `state`.
     pub since_ms: i64,
     pub restarts: u32,
@@ -50,6 +52,9 @@ pub struct WorkerStatus {
 impl WorkerStatus {
     /// The state as programs and people read it: `needsLogin`.
     pub fn state_name(&self) -> String {
+        if self.held && self.state == State::Disabled {
+            return "stopped".to_owned();
+        }
         let state = serde_json::to_value(self.state).ok();
         state.as_ref().and_then(|state| state.as_str()).unwrap_or("unknown").to_owned()
     }
@@ -63,6 +68,7 @@ impl WorkerStatus {
             epoch: 0,
             state,
             why: None,
+            held: false,
             since_ms,
             restarts: 0,
             rss_kb: 0,

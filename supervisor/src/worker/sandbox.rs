@@ -4,7 +4,7 @@
 use super::spec::WorkerSpec;
 use crate::config::Environment;
 use crate::config::isolation::{AgentSettings, Settings};
-use proto::runtime::confine::worker_limits;
+use proto::runtime::confine::{OWN_FILES_OPEN, worker_limits};
 use proto::runtime::sys;
 use proto::wire::handshake::{SandboxReport, WorkerId, WorkerKind};
 use proto::wire::isolation::{Policy, Tier, ToolPolicy};
@@ -268,6 +268,9 @@ pub fn verdict(report: &SandboxReport, seen: Option<Seen>) -> (Tier, Vec<String>
     (tier, amiss)
 }
 
+/// What helps when a rule opens the gateway's own files.
+pub const OTHER_FOLDER: &str = "name a folder that does not contain the state directory (agents.list[].workspace, isolation.readOnly, readWrite)";
+
 /// How far a process is confined, as the kernel and the process say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -296,6 +299,9 @@ impl Sandbox {
     #[must_use]
     pub fn refusal(&self, min: Tier) -> String {
         let (tier, amiss) = (self.tier, self.amiss.join("; "));
+        if self.amiss.iter().any(|missing| missing == OWN_FILES_OPEN) {
+            return format!("isolation unavailable: {amiss}; {OTHER_FOLDER}");
+        }
         format!(
             "isolation unavailable: tier {tier}, and isolation.min asks for {min} ({amiss}); run a kernel with Landlock and \
              seccomp (boot with lsm=landlock,… where Landlock is built in and not listed), or set isolation.min to \

@@ -17,8 +17,19 @@ pub struct Provision {
     pub cursors: BTreeMap<String, String>,
 }
 
-/// Fetches the provision anew for each start. The error is shown and the start tried again later.
-pub type Provide = Arc<dyn Fn() -> BoxFuture<'static, Result<Provision, String>> + Send + Sync>;
+/// Why a worker gets nothing to start with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProvideError {
+    /// Trying again later may help.
+    #[error("{0}")]
+    NotNow(String),
+    /// The configuration names a secret that cannot be had: nothing helps but another configuration or environment.
+    #[error("{0}")]
+    Config(String),
+}
+
+/// Fetches the provision anew for each start. The error is shown; where it may help, the start is tried again later.
+pub type Provide = Arc<dyn Fn() -> BoxFuture<'static, Result<Provision, ProvideError>> + Send + Sync>;
 
 /// One worker of the wanted set.
 #[derive(Clone)]
@@ -38,6 +49,8 @@ pub struct WorkerSpec {
     pub log_level: String,
     /// The whole environment of the process; see [`worker_env`].
     pub env: BTreeMap<String, String>,
+    /// See [`worker_proxies`].
+    pub proxies: SecretMap,
     /// Failpoints of a test build; empty otherwise.
     pub failpoints: String,
     /// Changes when a running process must be replaced.
@@ -59,7 +72,7 @@ impl fmt::Debug for WorkerSpec {
 pub const IDLE_STOP_SECONDS: u64 = 900;
 
 /// Names that a worker inherits. Everything else stays with the supervisor: tokens in variables are for it alone.
-const INHERITED: [&str; 16] = [
+const INHERITED: [&str; 9] = [
     "PATH",
     "HOME",
     "LANG",
@@ -69,14 +82,16 @@ const INHERITED: [&str; 16] = [
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "RUST_BACKTRACE",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "ALL_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
 ];
+
+/// What a worker that makes requests is told of proxies, over its link: an address may carry a password.
+pub fn worker_proxies(supervisor: &BTreeMap<String, String>) -> SecretMap {
+    let wanted = |name: &str| {
+        ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].contains(&name.to_ascii_uppercase().as_str())
+    };
+    let proxies = supervisor.iter().filter(|(name, value)| wanted(name) && !value.trim().is_empty());
+    SecretMap(proxies.map(|(name, value)| (name.clone(), value.clone())).collect())
+}
 
 /// The environment of a worker, cut out of the supervisor's.
 pub fn worker_env(supervisor: &BTreeMap<String, String>) -> BTreeMap<String, String> {
@@ -98,8 +113,12 @@ mod tests {
     #[test]
     fn tokens_stay_with_the_supervisor() {
         let supervisor =
-            [("PATH", "/bin"), ("LC_ALL", "C"), ("OPENCLAW_GATEWAY_TOKEN", "t"), ("OPENAI_API_KEY", "k")];
-        let env = worker_env(&supervisor.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+            [("PATH", "/bin"), ("LC_ALL", "C"), ("OPENCLAW_GATEWAY_TOKEN", "t"), ("OPENAI_API_KEY", "k"),
+             ("https_proxy", "http://me:pass@proxy"), ("HTTP_PROXY", "")];
+        let supervisor = supervisor.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let env = worker_env(&supervisor);
+        let proxies = worker_proxies(&supervisor);
+        assert_eq!(proxies.0.keys().collect::<Vec<_>>(), ["https_proxy"]);
         let names: Vec<_> = env.keys().map(String::as_str).collect();
         assert_eq!(names, ["LC_ALL", "MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "PATH"]);
     }

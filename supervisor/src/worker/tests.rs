@@ -42,6 +42,7 @@ impl World {
                 Box::pin(async move { Ok(epoch) })
             }),
             adopt_orphans: false,
+            held: Default::default(),
         };
         let (workers, events) = Workers::start(config, Default::default()).unwrap();
         let binary = Arc::new(Binary::open(&std::env::current_exe().unwrap()).unwrap());
@@ -76,6 +77,7 @@ impl World {
             policy: None,
             log_level: "info".into(),
             env: [("HOSTILE".to_owned(), mode.to_owned())].into(),
+            proxies: SecretMap::default(),
             failpoints: String::new(),
             fingerprint: 1,
             told: 1,

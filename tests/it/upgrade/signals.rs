@@ -63,6 +63,25 @@ async fn a_signal_between_two_images_reaches_the_next_one() {
     }
 }
 
+/// A replacement that fails after somebody asked for a stop ends in that stop: there is nobody else who would see it.
+#[tokio::test]
+async fn a_stop_during_a_replacement_that_fails_is_obeyed() {
+    // At rest, but there is no memory for the state; and a next image that gives up before it is ready.
+    for (points, point) in [
+        ("sv.up.paused=return(stop);sv.up.state_write=return(refuse(no memory))", "no state"),
+        ("sv.up.new_before_ready=1*return(stop)->return(refuse(a test))", "no image"),
+    ] {
+        let mut gateway = with_failpoint(points, json!({})).await;
+        gateway.signal(Signal::SIGUSR1);
+        until_stopped(gateway.pid()).await;
+        gateway.signal(Signal::SIGTERM);
+        gateway.signal(Signal::SIGCONT);
+        let status = gateway.wait_exit();
+        assert_eq!(status.code(), Some(0), "{point}: {status}\n{}", gateway.log());
+        assert!(!gateway.log().contains("shutdown timed out"), "{point}: it hung\n{}", gateway.log());
+    }
+}
+
 /// The journal takes the first message and hangs on the second.
 const HANGS: &str = "sv.c1.mid=1*off->1*sleep(90000)";
 

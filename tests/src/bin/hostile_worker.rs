@@ -174,6 +174,7 @@ impl Peer {
             log_level: String::new(),
             boot_id: Id::NIL,
             failpoints: String::new(),
+            proxies: Default::default(),
         };
         let mut peer = Self { socket, decoder: FrameDecoder::default(), bootstrap, slow: false };
         let frame = peer.read().expect("a first frame");

@@ -1,6 +1,6 @@
 //! Api kind `anthropic-messages`: `POST <base>/v1/messages` with `stream: true` (Anthropic API, "Streaming messages").
 
-mod decode;
+pub(super) mod decode;
 mod request;
 
 use std::collections::BTreeMap;
@@ -18,6 +18,7 @@ const VERSION: &str = "2023-06-01";
 const BETAS: [&str; 2] = ["fine-grained-tool-streaming-2025-05-14", "interleaved-thinking-2025-05-14"];
 /// Needed with an OAuth or set-up token instead of an API key.
 const OAUTH_BETAS: [&str; 2] = ["claude-code-20250219", "oauth-2025-04-20"];
+const TOKEN_PREFIX: &str = "sk-ant-oat";
 const CONTEXT_1M_BETA: &str = "context-1m-2025-08-07";
 
 pub struct AnthropicMessages;
@@ -50,7 +51,9 @@ fn headers(call: &Call) -> BTreeMap<String, String> {
         ("accept".to_owned(), "text/event-stream".to_owned()),
         ("anthropic-version".to_owned(), VERSION.to_owned()),
     ]);
-    let bearer = call.endpoint.bearer;
+    // Set-up tokens are recognised wherever they were written, also as an `api_key`.
+    let is_token = |key: &super::model::Secret| key.expose().starts_with(TOKEN_PREFIX);
+    let bearer = call.endpoint.bearer || call.endpoint.key.as_ref().is_some_and(is_token);
     if let Some(key) = &call.endpoint.key {
         if bearer {
             headers.insert("authorization".to_owned(), format!("Bearer {}", key.expose()));

@@ -133,6 +133,7 @@ impl Exchange {
         let mut frames = Vec::new();
         let piece = answer.piece().await;
         let last = matches!(piece, Ok(None));
+        let whole = framer.framing() == Framing::Whole;
         let framed = match &piece {
             Ok(Some(bytes)) => framer.push(bytes, &mut frames),
             Ok(None) => framer.end(&mut frames),
@@ -146,7 +147,9 @@ impl Exchange {
             match self.plan.decoder.frame(frame, &mut self.events) {
                 Ok(()) => {}
                 // A last line that was cut off is a broken stream, not a broken format.
-                Err(fault) if last && fault.reason == Reason::Malformed && frames.len() == 1 => break,
+                Err(fault) if last && !whole && fault.reason == Reason::Malformed && frames.len() == 1 => {
+                    break;
+                }
                 Err(fault) => return Err(self.error(fault)),
             }
             if self.plan.decoder.ended() {

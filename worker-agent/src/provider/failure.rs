@@ -354,6 +354,8 @@ pub struct VendorWords {
     pub all: String,
     /// A status inside the body, as OpenRouter sends it in a stream.
     pub status: Option<u16>,
+    /// The wait that the body asks for.
+    pub retry_after: Option<Duration>,
 }
 
 /// Reads an error body of any of the known shapes; text that is not JSON is taken as it is (HTML without its tags).
@@ -362,7 +364,7 @@ pub fn vendor_words(body: &str) -> VendorWords {
         Ok(value) => vendor_words_of(&value),
         Err(_) => {
             let plain = without_tags(body);
-            VendorWords { message: plain.clone(), all: plain, status: None }
+            VendorWords { message: plain.clone(), all: plain, status: None, retry_after: None }
         }
     }
 }
@@ -396,7 +398,7 @@ pub fn vendor_words_of(value: &Value) -> VendorWords {
     let status = code.as_u64().and_then(|c| u16::try_from(c).ok()).filter(|c| (400..600).contains(c));
     let code_text = code.as_str().unwrap_or_default();
     let all = format!("{message} {} {} {code_text}", text("type"), text("status"));
-    VendorWords { message, all, status }
+    VendorWords { message, all, status, retry_after: super::retry_after::in_error(error) }
 }
 
 fn without_tags(body: &str) -> String {

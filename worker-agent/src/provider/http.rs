@@ -158,7 +158,7 @@ impl Answer {
         let mut error =
             ProviderError::new(reason, &out.model.provider, &out.model.id, redacted(&detail, out.secret));
         error.status = Some(status.as_u16());
-        error.retry_after = retry_after;
+        error.retry_after = retry_after.or(words.retry_after);
         error
     }
 }
@@ -166,7 +166,7 @@ impl Answer {
 fn build(tls: bool, deadlines: Deadlines) -> Result<reqwest::Client, String> {
     let mut config = tls_config(tls)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    reqwest::Client::builder()
+    super::proxies::apply(reqwest::Client::builder())?
         .tls_backend_preconfigured(config)
         .connect_timeout(deadlines.connect)
         .pool_idle_timeout(std::time::Duration::from_secs(POOL_IDLE_S))

@@ -34,9 +34,16 @@ pub struct Price {
     pub cache_write: f64,
 }
 
+/// Most tokens that one answer can claim: a server may send any number, and sums of this one never overflow.
+const TOKENS_MAX: u64 = 1_000_000_000_000;
+
 impl Price {
     /// The usage with its cost filled in.
     pub fn priced(&self, mut usage: Usage) -> Usage {
+        let counts = [&mut usage.input, &mut usage.output, &mut usage.cache_read, &mut usage.cache_write];
+        for count in counts.into_iter().chain([&mut usage.total_tokens]) {
+            *count = (*count).min(TOKENS_MAX);
+        }
         let part = |tokens: u64, per_million: f64| tokens as f64 * per_million / 1e6;
         let mut cost = Cost {
             input: part(usage.input, self.input),

@@ -1,7 +1,7 @@
 //! Api kind `ollama`: Ollama's own `POST <base>/api/chat`, a stream of JSON lines (Ollama API reference, "Generate a
 //! chat completion"). Its OpenAI-compatible door cuts prompts silently; this one lets us set the context.
 
-mod decode;
+pub(super) mod decode;
 mod request;
 
 use std::collections::BTreeMap;

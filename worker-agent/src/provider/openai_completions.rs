@@ -2,7 +2,7 @@
 //! as spoken by OpenRouter, Groq, xAI, Moonshot, DeepSeek, LM Studio, llama.cpp, vLLM and many others.
 
 mod compat;
-mod decode;
+pub(super) mod decode;
 mod request;
 
 use std::collections::BTreeMap;

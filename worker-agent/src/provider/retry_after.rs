@@ -1,7 +1,9 @@
-//! How long a vendor asks us to wait: `Retry-After` in seconds or as an HTTP date (RFC 9110 10.2.3) and
-//! the `retry-after-ms` of OpenAI and Azure. Pure: the current time is an argument.
+//! How long a vendor asks us to wait: `Retry-After` in seconds or as an HTTP date (RFC 9110 10.2.3), the
+//! `retry-after-ms` of OpenAI and Azure, and the `RetryInfo` in Google's error bodies. Pure: the current time is an argument.
 
 use std::time::Duration;
+
+use serde_json::Value;
 
 /// Longest span that is taken at its word; anything above is a broken clock or a typing error.
 const WAIT_S_MAX: u64 = 7 * 24 * 3600;
@@ -12,6 +14,13 @@ pub fn wait(retry_after_ms: Option<&str>, retry_after: Option<&str>, now_unix_s:
         .and_then(|text| text.trim().parse::<f64>().ok())
         .and_then(|ms| bounded(ms / 1000.0))
         .or_else(|| retry_after.and_then(|text| from_header(text, now_unix_s)))
+}
+
+/// The wait in an error object: `details[].retryDelay` of `google.rpc.RetryInfo`, for instance `"34.5s"`.
+pub fn in_error(error: &Value) -> Option<Duration> {
+    let details = error.get("details").and_then(Value::as_array)?;
+    let text = details.iter().find_map(|detail| detail.get("retryDelay").and_then(Value::as_str))?;
+    text.trim().strip_suffix('s')?.parse::<f64>().ok().and_then(bounded)
 }
 
 fn from_header(text: &str, now_unix_s: i64) -> Option<Duration> {
@@ -64,6 +73,14 @@ mod tests {
             s(0),
             "a past date means now"
         );
+    }
+
+    #[test]
+    fn google_says_it_in_the_body() {
+        let error = |delay: &str| serde_json::json!({ "code": 429, "details": [{ "@type": "x.QuotaFailure" }, { "retryDelay": delay }] });
+        assert_eq!(in_error(&error("34.5s")), Some(Duration::from_millis(34_500)));
+        assert_eq!(in_error(&error("soon")), None);
+        assert_eq!(in_error(&serde_json::json!({ "details": "x" })), None);
     }
 
     #[test]

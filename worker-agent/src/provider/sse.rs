@@ -57,6 +57,10 @@ impl Framer {
         }
     }
 
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
     /// Adds a piece; complete frames are appended to `out`.
     pub fn push(&mut self, mut piece: &[u8], out: &mut Vec<Frame>) -> Result<(), TooLong> {
         if self.framing == Framing::Whole {

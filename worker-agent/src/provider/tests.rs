@@ -1,5 +1,7 @@
 //! Every api kind against the vendors' double over real sockets.
 
+mod recorded;
+
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,7 +14,8 @@ use super::models::Selected;
 use super::types::*;
 use super::*;
 
-const KINDS: [&str; 3] = ["openai-completions", "anthropic-messages", "ollama"];
+const KINDS: [&str; 5] =
+    ["openai-completions", "openai-responses", "anthropic-messages", "google-generative-ai", "ollama"];
 const KEY: &str = "test-key-0123456789";
 
 /// What a caller makes of a stream.
@@ -21,6 +24,7 @@ struct Heard {
     text: String,
     thinking: String,
     signature: Option<String>,
+    text_signature: Option<String>,
     calls: Vec<(String, String, Value)>,
     deltas: String,
     usage: Usage,
@@ -36,6 +40,7 @@ async fn hear(mut events: EventStream) -> Heard {
         assert!(heard.stop.is_none() && heard.error.is_none(), "nothing follows the end: {event:?}");
         match event {
             Ok(ProviderEvent::TextDelta { text }) => heard.text.push_str(&text),
+            Ok(ProviderEvent::TextEnd { signature }) => heard.text_signature = Some(signature),
             Ok(ProviderEvent::ThinkingDelta { text, signature }) => {
                 heard.thinking.push_str(&text);
                 heard.signature = signature.or(heard.signature);
@@ -69,10 +74,9 @@ struct Bench {
 impl Bench {
     async fn new(kind: &str, script: Script) -> Self {
         let server = ModelServer::start(script).await;
-        let url = if kind == "openai-completions" { server.openai_url() } else { server.url() };
         let config = json!({
             "models": { "providers": { "double": {
-                "baseUrl": url, "api": kind, "apiKey": KEY,
+                "baseUrl": server.base_url(kind), "api": kind, "apiKey": KEY,
                 "models": [{ "id": "m", "reasoning": true, "input": ["text", "image"], "maxTokens": 4000,
                     "cost": { "input": 1.0, "output": 2.0, "cacheRead": 0.5, "cacheWrite": 0.0 } }],
             } } },
@@ -138,7 +142,9 @@ async fn text_thoughts_and_usage_stream_in_every_kind() {
         assert!(heard.error.is_none(), "{kind}: {:?}", heard.error);
         assert_eq!(heard.text, "Grüße, 世界 😀: hello", "{kind}");
         assert_eq!(heard.thinking, "hm, überlegen", "{kind}");
-        assert!(heard.signature.is_some(), "{kind}: the thought is closed");
+        // Google signs the answer, not the thought.
+        let signature = if kind == "google-generative-ai" { heard.text_signature } else { heard.signature };
+        assert!(signature.is_some(), "{kind}: the thought is closed");
         assert_eq!(heard.stop, Some(StopReason::Stop), "{kind}");
         assert_eq!(
             (heard.usage.input, heard.usage.output, heard.usage.total_tokens),
@@ -198,10 +204,10 @@ async fn refusals_become_their_class_and_are_not_repeated() {
             let bench = Bench::new(kind, always(Reply::fault(fault.clone()))).await;
             let heard = bench.hear(ask("hello")).await;
             let error = heard.error.unwrap_or_else(|| panic!("{kind} {fault:?} gave a reply"));
-            let expected = if kind == "anthropic-messages" && *fault == Fault::Auth {
-                Reason::AuthPermanent
-            } else {
-                *reason
+            let (expected, status) = match (kind, fault) {
+                ("anthropic-messages", Fault::Auth) => (Reason::AuthPermanent, status),
+                ("google-generative-ai", Fault::Auth) => (Reason::AuthPermanent, &Some(400)),
+                _ => (*reason, status),
             };
             assert_eq!((error.reason, error.status), (expected, *status), "{kind} {fault:?}: {error}");
             assert_eq!(bench.server.book().len(), 1, "{kind} {fault:?} was repeated");
@@ -289,7 +295,7 @@ async fn a_server_that_asks_to_wait_is_obeyed() {
 #[tokio::test]
 async fn cancelling_closes_the_connection() {
     for kind in KINDS {
-        let stalled = Reply::text("some words").with_fault(Fault::Stall { after: 3 });
+        let stalled = Reply::text("some words").with_fault(Fault::Stall { after: 4 });
         let mut bench = Bench::new(kind, always(stalled)).await;
         Arc::make_mut(&mut bench.selected.endpoint).deadlines.idle = Duration::from_secs(60);
         let cancel = CancellationToken::new();

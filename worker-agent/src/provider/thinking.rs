@@ -62,17 +62,71 @@ impl ThinkingLevel {
         }
     }
 
+    /// `thinkingConfig` of Gemini. `Off` is the least that the model can do; `None` leaves it to the model.
+    pub fn gemini(self, model_id: &str) -> Option<GeminiThinking> {
+        use GeminiThinking::{Budget, Level};
+        let id = model_id.rsplit('/').next().unwrap_or(model_id);
+        if id.contains("gemini-3") {
+            // Flash has all four words, Pro the outer two, and `MEDIUM` from 3.1 on.
+            let (flash, medium) = (id.contains("flash"), !id.contains("gemini-3-pro"));
+            return Some(Level(match self {
+                Self::Off | Self::Minimal if flash => "MINIMAL",
+                Self::Off | Self::Minimal | Self::Low => "LOW",
+                Self::Medium if medium => "MEDIUM",
+                _ => "HIGH",
+            }));
+        }
+        if !id.contains("2.5") {
+            return (self != Self::Off).then_some(Budget(GEMINI_ANY_BUDGET));
+        }
+        // Smallest and largest budget; Pro cannot be switched off.
+        let (least, most) = match (id.contains("pro"), id.contains("lite")) {
+            (true, _) => (128, 32_768),
+            (_, true) => (512, 24_576),
+            _ => (1, 24_576),
+        };
+        Some(Budget(match self {
+            Self::Off if id.contains("pro") => least,
+            Self::Off => 0,
+            Self::High | Self::Xhigh => most,
+            level => i64::from(level.anthropic_budget_tokens().unwrap_or(0)).clamp(least, most),
+        }))
+    }
+
     /// `reasoning_effort` of OpenAI and `reasoning.effort` of OpenRouter; `None` sends no field.
     pub fn effort(self) -> Option<&'static str> {
         (self != Self::Off).then(|| self.as_str())
     }
 }
 
+/// What Gemini is told about thinking: a word from Gemini 3 on, a number of tokens before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GeminiThinking {
+    Level(&'static str),
+    /// Tokens; 0 is off.
+    Budget(i64),
+}
+
+/// The budget that leaves the length of its thoughts to the model.
+const GEMINI_ANY_BUDGET: i64 = -1;
+
 /// Whether the OpenAI model with this id knows `xhigh`.
 pub fn has_xhigh(model_id: &str) -> bool {
     let id = model_id.rsplit('/').next().unwrap_or(model_id);
     id.starts_with("gpt-5")
         && (id.contains("codex") || !matches!(id, "gpt-5" | "gpt-5-mini" | "gpt-5-nano" | "gpt-5.1"))
+}
+
+/// The least `reasoning.effort` of the OpenAI model with this id, for when it shall not think: without the field it
+/// thinks as much as it likes. `None` where no such word is known.
+pub fn openai_least_effort(model_id: &str) -> Option<&'static str> {
+    let id = model_id.rsplit('/').next().unwrap_or(model_id);
+    let kept_thinking = ["codex", "pro", "chat"].iter().any(|w| id.contains(w));
+    match id {
+        "gpt-5" | "gpt-5-mini" | "gpt-5-nano" => Some("minimal"),
+        _ if id.starts_with("gpt-5.") && !kept_thinking => Some("none"),
+        _ => None,
+    }
 }
 
 /// The level of a turn: what was asked for, else what the session or config says, else `low` for a model
@@ -143,6 +197,26 @@ mod tests {
             Some(Low)
         );
         assert_eq!(after_refusal(High, "messages.3: tool id is not valid"), None);
+    }
+
+    #[test]
+    fn gemini_thinks_in_words_or_in_tokens() {
+        use GeminiThinking::{Budget, Level};
+        use ThinkingLevel::*;
+        for (level, id, wanted) in [
+            (Off, "gemini-3-flash-preview", Some(Level("MINIMAL"))),
+            (Off, "gemini-3-pro-preview", Some(Level("LOW"))),
+            (Medium, "gemini-3-pro-preview", Some(Level("HIGH"))),
+            (Medium, "gemini-3.1-pro-preview", Some(Level("MEDIUM"))),
+            (Off, "gemini-2.5-pro", Some(Budget(128))),
+            (Off, "gemini-2.5-flash", Some(Budget(0))),
+            (Low, "gemini-2.5-flash-lite", Some(Budget(2048))),
+            (High, "gemini-2.5-flash", Some(Budget(24_576))),
+            (High, "some-other", Some(Budget(-1))),
+            (Off, "some-other", None),
+        ] {
+            assert_eq!(level.gemini(id), wanted, "{id} {level:?}");
+        }
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub enum Block {
     #[serde(rename_all = "camelCase")]
     Thinking {
         thinking: String,
-        /// Anthropic's signature (or the whole redacted payload), or the name of the field that an
-        /// OpenAI-compatible vendor used; needed to send the thought back.
+        /// Anthropic's signature (or the whole redacted payload), Google's, OpenAI's whole reasoning item as JSON
+        /// text, or the name of the field that an OpenAI-compatible vendor used; needed to send the thought back.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         thinking_signature: Option<String>,
     },
@@ -40,7 +40,7 @@ pub enum Block {
         id: String,
         name: String,
         arguments: Value,
-        /// Encrypted reasoning that belongs to this call (`reasoning_details`), as JSON text.
+        /// Encrypted reasoning that belongs to this call: `reasoning_details` as JSON text, or Google's signature.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         thought_signature: Option<String>,
     },
@@ -226,6 +226,10 @@ pub struct ModelRequest {
 pub enum ProviderEvent {
     TextDelta {
         text: String,
+    },
+    /// The text so far is one block of its own with this opaque mark of the vendor; a text that follows begins another.
+    TextEnd {
+        signature: String,
     },
     ThinkingDelta {
         text: String,

@@ -1,107 +1,67 @@
-//! One answer of a model: the chain of models is tried, the text is streamed, the message is written (C4).
+//! One answer of a model: the chain of models is tried, and the message is written (C4). `ask` is one model of the chain,
+//! `listen` one stream.
 
-use futures_util::StreamExt;
 use proto::runtime::failpoint;
-use proto::wire::agent::{DeltaKind, RunError};
+use proto::wire::agent::RunError;
 use serde_json::json;
 
+use super::ask::ask;
+use super::chain;
 use super::driver::Run;
-use super::prepare::{self, Occasion};
-use super::request::{self, Reply};
+use super::listen::Outcome;
+use super::request::Reply;
 use super::source::ModelFacts;
-use super::stream_text::StreamText;
 use crate::clock::now_ms;
+use crate::provider::ProviderError;
 use crate::provider::select::ModelRef;
 use crate::provider::types::StopReason;
-use crate::provider::{EventStream, ModelRequest, ProviderError, ProviderEvent, Reason};
 use crate::session::entry::{Body, PROMPT_ERROR};
 use crate::session::message::{AssistantMessage, Message};
 use crate::session::sessions::{Durability, SessionError};
 
-/// Times that a conversation is halved for a model that finds it too long. Three leave an eighth; a single turn that is
-/// too long cannot be helped.
-const SHORTENED_MAX: u32 = 3;
-
-/// How one stream ended.
-enum Outcome {
-    Answered(AssistantMessage),
-    /// The run was stopped; what had come so far.
-    Stopped(AssistantMessage),
-    Failed(ProviderError, AssistantMessage),
-}
-
 /// Asks until a model answers, the run is stopped or nobody is left to ask.
 pub async fn call_model(run: &mut Run) -> Result<(), SessionError> {
     run.heard.step += 1;
-    let overrides = &run.spec.overrides;
-    let asked = match (&overrides.provider, &overrides.model) {
-        (Some(provider), Some(model)) => Some(format!("{provider}/{model}")),
-        (None, Some(model)) => Some(model.clone()),
-        _ => run.entry.str("modelOverride").map(|model| match run.entry.str("providerOverride") {
-            Some(provider) if !model.contains('/') => format!("{provider}/{model}"),
-            _ => model.to_owned(),
-        }),
-    };
-    let chain = match run.active.models.chain(asked.as_deref()) {
+    let chain = match run.active.models.chain(chain::wish(run).as_deref()) {
         Ok(chain) => chain,
         Err(error) => return give_up(run, unusable(&error.to_string()), None).await,
     };
-    let primary = chain.first();
-    let mut last: Option<(RunError, AssistantMessage)> = None;
-    for wanted in &chain {
+    let primary = chain.first().cloned();
+    let mut failures: Vec<RunError> = Vec::new();
+    let mut partial = None;
+    for wanted in &chain::awake_first(&*run.active.models, chain) {
         if run.heard.failed_models.contains(wanted) {
             continue;
         }
         let facts = match run.active.models.facts(wanted) {
             Ok(facts) => facts,
             Err(error) => {
-                let partial = Reply::default().finish(&ModelFacts::default(), StopReason::Error, now_ms());
-                last.get_or_insert((unusable(&error.to_string()), partial));
+                failures.push(unusable(&error.to_string()));
                 continue;
             }
         };
-        announce(run, wanted, primary, last.as_ref().map(|(error, _)| error)).await;
+        announce(run, wanted, primary.as_ref(), failures.last()).await;
         match ask(run, wanted, &facts).await? {
             Outcome::Answered(answer) => return answered(run, facts, answer).await,
             Outcome::Stopped(partial) => return stopped(run, facts, partial).await,
-            Outcome::Failed(error, partial) => {
+            Outcome::Failed(error, broken) => {
                 run.events.discard(run.heard.message_no).await;
                 run.heard.message_no += 1;
                 run.heard.failed_models.push(wanted.clone());
                 let go_on = error.reason.falls_back();
                 tracing::warn!(model = %wanted, reason = error.reason.class(), %error, "model call failed");
-                last = Some((run_error(&error), partial));
+                // What nobody else can cure is told alone.
+                failures.drain(..if go_on { 0 } else { failures.len() });
+                failures.push(run_error(&error));
+                partial = Some(broken);
                 if !go_on {
                     break;
                 }
             }
         }
     }
-    match last {
-        Some((error, partial)) => give_up(run, error, Some(partial)).await,
-        None => give_up(run, unusable("no model is configured"), None).await,
-    }
-}
-
-/// One model: a conversation that it finds too long is sent again with its older half left out.
-async fn ask(run: &mut Run, wanted: &ModelRef, facts: &ModelFacts) -> Result<Outcome, SessionError> {
-    let mut left = SHORTENED_MAX;
-    loop {
-        let (request, sent) = request_for(run, facts, run.heard.budget_chars).await?;
-        run.events.step(run.heard.step, "model", wanted.to_string()).await;
-        failpoint::hit("ag.llm.connect");
-        let stream = run.active.models.stream(wanted, request, &run.budget, run.control.cancel.clone());
-        let outcome = listen(run, facts, stream).await;
-        let too_long =
-            matches!(&outcome, Outcome::Failed(error, _) if error.reason == Reason::ContextOverflow);
-        if !too_long || sent.turns < 2 || left == 0 {
-            return Ok(outcome);
-        }
-        tracing::warn!(model = %wanted, turns = sent.turns, "too long for the model; older turns are left out");
-        // Also for the further calls of this run.
-        run.heard.budget_chars = Some(sent.chars / 2);
-        left -= 1;
-    }
+    let error = chain::all_failed(failures).unwrap_or_else(|| unusable("no model is configured"));
+    give_up(run, error, partial).await
 }
 
 /// Tells once that another model than the selected one answers.
@@ -119,106 +79,6 @@ async fn announce(run: &mut Run, wanted: &ModelRef, primary: Option<&ModelRef>, 
             "reason": cause.map_or("unavailable", |cause| cause.kind.as_str()),
         }))
         .await;
-}
-
-/// What of the conversation went into a request.
-#[derive(Default)]
-struct Sent {
-    chars: u64,
-    turns: usize,
-}
-
-/// `budget_chars`: room for the conversation, when the estimate from the window proved too large.
-async fn request_for(
-    run: &mut Run,
-    facts: &ModelFacts,
-    budget_chars: Option<u64>,
-) -> Result<(ModelRequest, Sent), SessionError> {
-    let fits = run.heard.facts.as_ref() == Some(facts) && run.prepared.is_some();
-    if !fits {
-        let default =
-            run.active.models.chain(None).ok().and_then(|chain| chain.first().map(ToString::to_string));
-        let occasion = Occasion {
-            session_key: run.spec.session_key.clone(),
-            entry: run.entry.clone(),
-            facts: facts.clone(),
-            default_model: default,
-            spec: Some(run.spec.clone()),
-        };
-        run.prepared = Some(prepare::prepare(&run.agent, &run.active, occasion).await);
-        run.heard.facts = Some(facts.clone());
-    }
-    let context = run.log.with(|transcript| Ok(transcript.context())).await?;
-    let Some(prepared) = &run.prepared else { return Ok(Default::default()) };
-    let window = run.active.setup.agent.context_tokens.unwrap_or(u64::MAX).min(facts.context_window);
-    let room = request::budget_chars(window, prepared.fixed_chars);
-    let fitted = request::fit(context, budget_chars.unwrap_or(room));
-    let mut request = request::base(prepared.system.clone(), run.log.session_id());
-    request.messages = request::messages(&fitted.messages, facts.reads_images);
-    request.tools = prepared.tools.clone();
-    request.thinking = prepared.thinking;
-    request.temperature = run.spec.overrides.temperature;
-    request.max_tokens = run.spec.overrides.max_tokens;
-    Ok((request, Sent { chars: fitted.chars, turns: fitted.turns }))
-}
-
-/// Takes the stream to its end and passes on what may be shown.
-async fn listen(run: &mut Run, facts: &ModelFacts, mut stream: EventStream) -> Outcome {
-    let mut reply = Reply::default();
-    let mut shown = StreamText::default();
-    let thinking_shown = run.entry.str("reasoningLevel") == Some("stream");
-    loop {
-        let event = tokio::select! {
-            event = stream.next() => event,
-            () = run.control.cancel.cancelled() => {
-                return Outcome::Stopped(reply.finish(facts, StopReason::Aborted, now_ms()));
-            }
-        };
-        match event {
-            Some(Ok(ProviderEvent::TextDelta { text })) => {
-                failpoint::hit("ag.llm.mid_stream");
-                reply.text(&text);
-                run.events.delta(run.heard.message_no, DeltaKind::Text, shown.push(&text));
-            }
-            Some(Ok(ProviderEvent::ThinkingDelta { text, signature })) => {
-                reply.thinking(&text, signature);
-                let text = if thinking_shown { text } else { String::new() };
-                run.events.delta(run.heard.message_no, DeltaKind::Thinking, text);
-            }
-            Some(Ok(ProviderEvent::ToolCallStart { .. } | ProviderEvent::ToolCallDelta { .. })) => {
-                run.agent.up.progressed();
-            }
-            Some(Ok(ProviderEvent::ToolCallEnd { id, name, arguments, thought_signature, .. })) => {
-                reply.call(id, name, arguments, thought_signature);
-            }
-            Some(Ok(ProviderEvent::Usage(usage))) => reply.usage(usage),
-            Some(Ok(ProviderEvent::Restart { attempt, wait, reason, message, discard })) => {
-                if discard {
-                    run.events.discard(run.heard.message_no).await;
-                    reply = Reply::default();
-                    shown = StreamText::default();
-                    run.heard.message_no += 1;
-                }
-                let detail =
-                    format!("request {attempt} in {} ms: {} ({message})", wait.as_millis(), reason.class());
-                run.events.step(run.heard.step, "retry", detail).await;
-            }
-            Some(Ok(ProviderEvent::Done { stop_reason })) => {
-                run.events.delta(run.heard.message_no, DeltaKind::Text, shown.end());
-                return Outcome::Answered(reply.finish(facts, stop_reason, now_ms()));
-            }
-            Some(Err(error)) if error.reason == Reason::Cancelled && run.control.cancel.is_cancelled() => {
-                return Outcome::Stopped(reply.finish(facts, StopReason::Aborted, now_ms()));
-            }
-            Some(Err(error)) => {
-                return Outcome::Failed(error, reply.finish(facts, StopReason::Error, now_ms()));
-            }
-            None => {
-                let error = ProviderError::new(Reason::Truncated, &facts.provider, &facts.id, "");
-                return Outcome::Failed(error, reply.finish(facts, StopReason::Error, now_ms()));
-            }
-        }
-    }
 }
 
 async fn answered(run: &mut Run, facts: ModelFacts, answer: AssistantMessage) -> Result<(), SessionError> {

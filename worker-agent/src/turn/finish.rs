@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::driver::{Heard, Run};
 use super::events::Events;
+use super::{bounds, chain};
 use super::media;
 use super::payload::{self, Payload};
 use super::resume::TurnFinal;
@@ -32,8 +33,10 @@ pub async fn finish(mut run: Run, end: End) -> Result<RunFinal, SessionError> {
     settle(&mut run.heard, end);
     let ended_ms = now_ms();
     let status = status_of(end);
-    let text = visible_text(&run.heard.answers);
-    let parts = parts(&run, end).await;
+    let mut text = visible_text(&run.heard.answers);
+    let mut parts = parts(&run, end).await;
+    bounds::fit_text(&mut text);
+    bounds::fit_parts(&mut parts);
     let heard = &run.heard;
     let mut done = RunFinal {
         run_id: run.spec.run_id,
@@ -229,6 +232,7 @@ async fn updated_entry(
     let report = run.prepared.as_ref().and_then(|prepared| serde_json::to_value(&prepared.report).ok());
     let started = run.entry.clone();
     let aborted = end == End::Stopped(Stop::Aborted);
+    let profile = chain::profile_used(run);
     let change = move |entry: &mut SessionEntry| {
         if entry.session_id() != started.session_id() {
             // Reset while the run was ending: what it did belongs to the session that is gone.
@@ -242,6 +246,7 @@ async fn updated_entry(
             entry.set("model", facts.id.clone());
             entry.set("contextTokens", facts.context_window);
         }
+        chain::remember(entry, profile);
         if heard.usage.total_tokens > 0 {
             entry.set("inputTokens", heard.usage.input);
             entry.set("outputTokens", heard.usage.output);

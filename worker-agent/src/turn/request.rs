@@ -173,18 +173,27 @@ pub struct Reply {
 impl Reply {
     pub fn text(&mut self, delta: &str) {
         match self.blocks.last_mut() {
-            Some(Block::Text { text, .. }) => text.push_str(delta),
+            // One with a signature is complete: the signature is over exactly this text.
+            Some(Block::Text { text, text_signature: None }) => text.push_str(delta),
             _ => self.blocks.push(Block::text(delta)),
+        }
+    }
+
+    /// Closes the last text with the vendor's mark over it; without one, the mark stands alone.
+    pub fn text_end(&mut self, signature: String) {
+        match self.blocks.last_mut() {
+            Some(Block::Text { text_signature: text_signature @ None, .. }) => {
+                *text_signature = Some(signature);
+            }
+            _ => self.blocks.push(Block::Text { text: String::new(), text_signature: Some(signature) }),
         }
     }
 
     pub fn thinking(&mut self, delta: &str, signature: Option<String>) {
         match self.blocks.last_mut() {
-            Some(Block::Thinking { thinking, thinking_signature }) => {
+            Some(Block::Thinking { thinking, thinking_signature: thinking_signature @ None }) => {
                 thinking.push_str(delta);
-                if signature.is_some() {
-                    *thinking_signature = signature;
-                }
+                *thinking_signature = signature;
             }
             _ if delta.is_empty() && signature.is_none() => {}
             _ => self.blocks.push(Block::thinking(delta, signature)),

@@ -1,11 +1,14 @@
 //! `openclaw config plan`: asks the running gateway what a change would do.
 
 use super::WRITE_TIMEOUT;
+use crate::cli::client::Client;
 use crate::cli::invocation::{Failure, Invocation};
 use crate::cli::output::{self, text};
+use crate::config::file_command::add_unresolved;
+use crate::config::{ConfigFile, Issue};
 use crate::exit_code;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The file, a text or a patch. Exit 78 when the gateway would refuse it.
 pub fn show(
@@ -36,22 +39,51 @@ pub fn show(
     if as_json {
         output::json(&plan)?;
     } else {
-        print(&plan)?;
+        print(&plan, file)?;
     }
     Ok(code)
+}
+
+/// What the gateway that runs with this file would refuse of it, and what it cannot fill in: it knows its own environment
+/// and flags, this command does not. `None`: no gateway, or not with this file.
+pub fn problems(invocation: &Invocation, file: &ConfigFile) -> Option<Vec<Issue>> {
+    let mut client = Client::connect(&invocation.paths).ok()?;
+    let plan = client.call("config.plan", &json!({}), WRITE_TIMEOUT).ok()?;
+    if text(&plan, "/path") != file.source.path.to_string_lossy() {
+        return None;
+    }
+    let mut issues: Vec<Issue> = rows(&plan, "issues").map(issue).collect();
+    add_unresolved(&mut issues, rows(&plan, "unresolved").map(issue).collect());
+    Some(issues)
+}
+
+/// An issue as the gateway sends it.
+pub fn issue(value: &Value) -> Issue {
+    let place = |key: &str| u32::try_from(output::number(value, key)).unwrap_or_default();
+    let message = text(value, "/message");
+    let unknown = message.strip_prefix("Unrecognized key: \"").and_then(|rest| rest.strip_suffix('"'));
+    Issue {
+        unknown_key: unknown.map(str::to_owned),
+        hint: value.get("hint").and_then(Value::as_str).map(str::to_owned),
+        file: value.get("file").and_then(Value::as_str).map(PathBuf::from),
+        line: place("/line"),
+        column: place("/column"),
+        ..Issue::new(text(value, "/path"), message)
+    }
 }
 
 fn rows<'a>(plan: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     plan[key].as_array().into_iter().flatten()
 }
 
-fn print(plan: &Value) -> Result<(), Failure> {
-    for issue in rows(plan, "issues") {
-        let place = match issue["line"].as_u64() {
-            Some(line) => format!("{line}:{} ", output::number(issue, "/column")),
-            None => String::new(),
-        };
-        output::line(&format!("! {place}{}: {}", text(issue, "/path"), text(issue, "/message")))?;
+fn print(plan: &Value, given: Option<&Path>) -> Result<(), Failure> {
+    let main = text(plan, "/path");
+    for mut issue in rows(plan, "issues").map(issue) {
+        // The gateway judges a text as if it stood in its file; the place to mend is the one that was given.
+        if let (Some(given), true) = (given, issue.file.as_deref() == Some(Path::new(main))) {
+            issue.file = Some(given.to_path_buf());
+        }
+        output::line(&format!("! {issue}"))?;
     }
     if plan["valid"] != true {
         output::line("The gateway would refuse this and go on with what it runs.")?;

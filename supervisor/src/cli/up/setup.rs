@@ -3,15 +3,17 @@
 use super::super::invocation::{Failure, Invocation};
 use super::super::output::now_ms;
 use super::probe;
+use crate::config::advice::{invalid_for_commands, last_good_line};
 use crate::config::doctor::repair_modes;
 use crate::config::gateway::Mode;
-use crate::config::handle::{Allow, ChangeError, NewText, invalid_for_commands, load_env};
+use crate::config::handle::{Allow, ChangeError, NewText};
 use crate::config::model_choice::{self, ModelDecision};
 use crate::config::startup::auth::generate_token;
 use crate::config::{
-    ConfigDisk, ConfigFile, ConfigSnapshot, ConfigSource, Environment, KeyPath, lines, merge_patch,
+    ConfigDisk, ConfigFile, ConfigSnapshot, ConfigSource, Environment, KeyPath, lines, load_env, merge_patch,
 };
 use crate::lock;
+use crate::paths::Paths;
 use crate::worker::{Binary, run_to_end};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -40,12 +42,13 @@ pub fn complete(invocation: &Invocation, wanted: Option<&str>) -> Result<Setup, 
         done.push(format!("state directory {} (mode 700)", paths.state_dir.display()));
     }
     // Given back before the gateway takes it for itself.
-    let _lock = lock::lock_instance(&paths.state_dir).map_err(|error| Failure::new(error.to_string()))?;
+    let held = lock::lock_instance(&paths.state_dir).map_err(|error| Failure::new(error.to_string()))?;
+    held.note_command("openclaw up");
     let cwd = std::env::current_dir().ok();
     let env = load_env(invocation.env.clone(), paths, cwd.as_deref());
     let disk = ConfigDisk::new(paths.clone(), env);
     let before = disk.read();
-    let snapshot = snapshot(&before)?;
+    let snapshot = snapshot(&before, paths)?;
     if snapshot.gateway.mode == Some(Mode::Remote) {
         return Err(Failure::new(format!(
             "gateway.mode is \"remote\" in {}: this machine uses another one's gateway. To run one here: openclaw config set gateway.mode local",
@@ -61,9 +64,12 @@ pub fn complete(invocation: &Invocation, wanted: Option<&str>) -> Result<Setup, 
     Ok(Setup { lines: done, decision, env: snapshot.env().clone() })
 }
 
-fn snapshot(file: &ConfigFile) -> Result<ConfigSnapshot, Failure> {
-    ConfigSnapshot::new(Arc::new(file.clone()), ConfigSource::File)
-        .map_err(|issues| Failure::new(invalid_for_commands(&file.source.path, &issues)))
+fn snapshot(file: &ConfigFile, paths: &Paths) -> Result<ConfigSnapshot, Failure> {
+    ConfigSnapshot::new(Arc::new(file.clone()), ConfigSource::File).map_err(|issues| {
+        let refused = invalid_for_commands(&file.source.path, &issues);
+        let last_good = last_good_line(paths, &format!("{} up", super::command()));
+        Failure::new([Some(refused), last_good].into_iter().flatten().collect::<Vec<_>>().join("\n"))
+    })
 }
 
 fn complete_config(

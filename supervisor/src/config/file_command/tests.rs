@@ -93,7 +93,7 @@ fn a_missing_file_is_made_and_a_broken_one_can_be_mended_key_by_key() {
     let (_dir, unreadable) = disk("{");
     let error = set(&mut stopped(&unreadable), "gateway.port", "1", false).expect_err("refused").to_string();
     assert!(
-        error.starts_with("Config invalid\nFile: ") && error.ends_with("Run: openclaw doctor --fix"),
+        error.starts_with("Config invalid\nFile: ") && error.ends_with("openclaw config validate"),
         "{error}"
     );
 }
@@ -101,17 +101,17 @@ fn a_missing_file_is_made_and_a_broken_one_can_be_mended_key_by_key() {
 #[test]
 fn validate_counts_missing_variables_as_errors() {
     let (_dir, disk) = disk("{ui: {seamColor: '${NONE}'}, browser: {enabled: true}}");
-    let file = disk.read();
+    let file = Arc::new(disk.read());
     assert!(file.is_valid());
     let none = WorkerPrograms::new(Vec::new());
-    let out = validation_json(&file, &validation_issues(&file, &none));
+    let out = validation_json(&file, &validation_issues(&file, &disk.paths, &none));
     assert_eq!(
         out["issues"][0]["message"],
         "Missing env var \"NONE\" referenced at config path: ui.seamColor"
     );
     assert_eq!(out["valid"], json!(false));
     fs::write(&disk.paths.config_file, "{browser: {enabled: true}}").expect("write");
-    let file = disk.read();
-    let out = validation_json(&file, &validation_issues(&file, &none));
+    let file = Arc::new(disk.read());
+    let out = validation_json(&file, &validation_issues(&file, &disk.paths, &none));
     assert_eq!((&out["valid"], &out["knownNotBuilt"]), (&json!(true), &json!(["browser"])));
 }

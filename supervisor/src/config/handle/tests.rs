@@ -97,14 +97,15 @@ fn dotenv_files_fill_what_the_process_does_not_say() {
         "{gateway: {auth: {token: '${TOKEN}'}}, env: {vars: {LATE: 'x'}}, ui: {seamColor: '${LATE}${NONE}'}}",
     ));
     fs::write(paths.state_dir.join(".env"), "TOKEN=from-state\nA=state").expect("write");
-    fs::write(dir.path().join(".env"), "A=cwd").expect("write");
+    fs::write(dir.path().join(".env"), "A=cwd\nS=cwd").expect("write");
+    fs::write(paths.state_dir.join("service.env"), "S=\"service\"\nB=\"service\"\n").expect("write");
     let process: Environment = [("B", "process")].into_iter().collect();
-    let env = load_env(process.clone(), &paths, Some(dir.path()));
+    let env = crate::config::load_env(process.clone(), &paths, Some(dir.path()));
     assert_eq!(
-        (env.get("A"), env.get("B"), env.get("TOKEN")),
-        (Some("cwd"), Some("process"), Some("from-state"))
+        (env.get("A"), env.get("B"), env.get("S"), env.get("TOKEN")),
+        (Some("cwd"), Some("process"), Some("service"), Some("from-state"))
     );
-    assert_eq!(load_env(process, &paths, None).get("A"), Some("state"));
+    assert_eq!(crate::config::load_env(process, &paths, None).get("A"), Some("state"));
     let handle = ConfigHandle::start(paths, env, FOREGROUND).expect("valid");
     let snapshot = handle.current();
     assert_eq!(snapshot.gateway.auth.token.as_ref().map(super::super::Secret::expose), Some("from-state"));

@@ -29,7 +29,8 @@ impl Reloader {
         let seconds = snapshot.gateway.reload.settle_seconds;
         let touched = plan.touched().cloned().collect();
         let workers = &self.parts.gw.workers;
-        let trial = Trial::new(workers, before, Some(start_before), touched, "reload", seconds);
+        let trial =
+            Trial::new(workers, before, Some(start_before), touched, "reload", seconds).changing(plan);
         self.switch(snapshot, start).await?;
         let earlier = self.trial.take();
         self.start_trial(trial.after(earlier));

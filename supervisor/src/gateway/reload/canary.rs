@@ -5,7 +5,7 @@ use super::{Refused, Reloader};
 use crate::config::plan::{ConfigPlan, WorkerAction, WorkerChange};
 use crate::config::{ConfigSnapshot, Issue};
 use crate::gateway::provision::Provisioner;
-use crate::worker::{Output, run_to_end, worker_env};
+use crate::worker::{Output, ProvideError, run_to_end, worker_env};
 use proto::wire::handshake::WorkerId;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -39,9 +39,12 @@ impl Reloader {
                 WorkerAction::Stop | WorkerAction::Kept => false,
             };
             if wanted {
-                let provisioned = self.parts.provisioner.provide(after, id).await;
-                let given =
-                    provisioned.map_err(|why| Refused::tried(Issue::new("", format!("{id}: {why}"))))?;
+                let given = match self.parts.provisioner.provide(after, id).await {
+                    Ok(given) => given,
+                    // Secrets that are newly missing were refused before: this worker did not run with what runs either.
+                    Err(ProvideError::Config(_)) => continue,
+                    Err(why) => return Err(Refused::tried(Issue::new("", format!("{id}: {why}")))),
+                };
                 let input = json!({"agentId": id.agent_id(), "workerId": id, "config": given.config,
                     "secrets": given.secrets});
                 let replaces = *action == WorkerAction::Restart;

@@ -1,6 +1,7 @@
 //! Whether a new configuration works: everything that it touched is up and stays up for the settle window.
 
 use super::{Issue, Reloader};
+use crate::config::plan::ConfigPlan;
 use crate::config::startup::StartPlan;
 use crate::config::{ConfigSnapshot, Trouble};
 use crate::scheduler::shared::now_ms;
@@ -23,6 +24,10 @@ pub(super) struct Trial {
     began_ms: i64,
     deadline: Instant,
     by: &'static str,
+    /// Keys that the last change touched.
+    changed: Vec<String>,
+    /// Keys of changes before it that were accepted and had not settled: they go with it.
+    unsettled: Vec<String>,
 }
 
 /// What the look at one worker says.
@@ -52,7 +57,14 @@ impl Trial {
             began_ms: now_ms(),
             deadline: Instant::now() + Duration::from_secs(settle_seconds),
             by,
+            changed: Vec::new(),
+            unsettled: Vec::new(),
         }
+    }
+
+    /// Names the keys that it changes.
+    pub fn changing(self, plan: &ConfigPlan) -> Self {
+        Self { changed: plan.changes.iter().map(|change| change.path.clone()).collect(), ..self }
     }
 
     /// A further change while the one before is still on trial: what comes back is what was good before both.
@@ -64,6 +76,7 @@ impl Trial {
             touched: self.touched.into_iter().chain(earlier.touched).collect(),
             ill_before: earlier.ill_before,
             began_ms: earlier.began_ms,
+            unsettled: [earlier.unsettled, earlier.changed].concat(),
             ..self
         }
     }
@@ -125,8 +138,12 @@ impl Reloader {
     }
 
     /// Takes the new configuration back, in the gateway only: the file is its owner's.
-    async fn roll_back(&mut self, errors: Vec<String>) {
+    async fn roll_back(&mut self, mut errors: Vec<String>) {
         let Some(trial) = self.trial.take() else { return };
+        if let (Some(first), false) = (errors.first_mut(), trial.unsettled.is_empty()) {
+            let with_it = [trial.unsettled, trial.changed].concat();
+            first.push_str(&format!("; all that had not settled is taken back: {}", with_it.join(", ")));
+        }
         let config = self.parts.gw.config.clone();
         config.set_settling(false);
         let failed = config.current();

@@ -120,10 +120,11 @@ impl Driver {
         self.suspects = Suspects::restore(carried.suspects, self.home.now_ms());
         carried.log.into_iter().for_each(|line| self.ring.push(line));
         let (state, restarts) = (self.life.state(), self.life.restarts().total());
+        let held = self.home.held.contains(&self.spec.id);
         self.slot.change(|status| {
             (status.state, status.restarts, status.since_ms) = (state, restarts, carried.since_ms);
             (status.why, status.last_crash, status.epoch) = (carried.why, carried.last_crash, carried.epoch);
-            status.sandbox = carried.sandbox;
+            (status.sandbox, status.held) = (carried.sandbox, held);
         });
         if let Some(process) = carried.process {
             self.take_over_process(process, exited, fds).await;
@@ -142,7 +143,8 @@ impl Driver {
     ) {
         let (pid, epoch) = (process.pid, process.epoch);
         let exited = exited.unwrap_or_else(|| oneshot::channel().1);
-        match Running::adopt(&self.spec, process, fds, exited, &self.ring).await {
+        let surroundings = (&self.ring, &self.home.groups);
+        match Running::adopt(&self.spec, process, fds, exited, surroundings).await {
             Ok(running) => {
                 let outdated = running.is_outdated(&self.spec);
                 self.slot.change(|status| (status.pid, status.outdated) = (Some(pid), outdated));

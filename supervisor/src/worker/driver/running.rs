@@ -4,6 +4,8 @@ mod carry;
 
 use super::{Home, wall_ms};
 use crate::link::{self, Expected, HelloRefusal};
+use crate::worker::cgroup::Group;
+use crate::worker::cgroup::limits::Limits;
 use crate::worker::crash_report::{self, CrashReport, PongLine};
 use crate::worker::exit::{ExitClass, KilledFor};
 use crate::worker::lifecycle::Signal;
@@ -12,7 +14,7 @@ use crate::worker::proc_view::{self, ProcView};
 use crate::worker::process::{self, BinaryId, Process, Signals};
 use crate::worker::reaper::Exit;
 use crate::worker::sandbox::Sandbox;
-use crate::worker::spec::{Provision, WorkerSpec};
+use crate::worker::spec::{ProvideError, Provision, WorkerSpec};
 use proto::runtime::link::{CloseReason, LinkEvent, LinkEvents, LinkHandle, LinkLimits};
 use proto::runtime::{sys, telemetry};
 use proto::wire::agent::{Drain, Shutdown, SupToAgent};
@@ -38,6 +40,9 @@ pub(super) enum StartFailure {
     Epoch(String),
     #[error("its configuration could not be prepared: {0}")]
     Provision(String),
+    /// No start helps until the configuration or the environment changes.
+    #[error("{0}")]
+    Config(String),
     #[error("{path} could not be run: {source}")]
     Spawn { path: String, source: io::Error },
 }
@@ -64,6 +69,8 @@ pub(super) struct Running {
     outputs: [Option<Follower>; 2],
     /// The executable that it runs.
     binary: BinaryId,
+    /// Where the host lets us have groups.
+    group: Option<Group>,
 }
 
 struct Since {
@@ -75,7 +82,8 @@ struct Since {
 pub(super) async fn provision(spec: &WorkerSpec) -> Result<Provision, StartFailure> {
     match tokio::time::timeout(PROVIDE_MAX, (spec.provide)()).await {
         Ok(Ok(provision)) => Ok(provision),
-        Ok(Err(why)) => Err(StartFailure::Provision(why)),
+        Ok(Err(ProvideError::Config(why))) => Err(StartFailure::Config(why)),
+        Ok(Err(ProvideError::NotNow(why))) => Err(StartFailure::Provision(why)),
         Err(_) => Err(StartFailure::Provision(format!("not within {} s", PROVIDE_MAX.as_secs()))),
     }
 }
@@ -100,8 +108,10 @@ pub(super) async fn start(spec: &WorkerSpec, home: &Home, ring: &Ring) -> Result
         boot_id: home.config.boot_id,
         // Only the first life ever dies on purpose: what follows shows that the worker comes back.
         failpoints: if epoch == 1 { spec.failpoints.clone() } else { String::new() },
+        proxies: spec.proxies.clone(),
     };
-    let process = process::spawn(spec, &bootstrap, &home.reaper)
+    let group = home.groups.make(&spec.id, epoch, &Limits::of(&spec.id, spec.policy.as_ref()));
+    let process = process::spawn(spec, &bootstrap, &home.reaper, group.as_ref())
         .map_err(|source| StartFailure::Spawn { path: spec.binary.path().display().to_string(), source })?;
     let Process { pid, stdout, stderr, link, exited, signals } = process;
     let outputs = [stdout, stderr]
@@ -127,6 +137,7 @@ pub(super) async fn start(spec: &WorkerSpec, home: &Home, ring: &Ring) -> Result
         since: Since { wall_ms: wall_ms(), oom: (oom, oom) },
         outputs,
         binary: spec.binary.id(),
+        group,
     })
 }
 
@@ -203,10 +214,31 @@ impl Running {
     /// Keeps two looks, so that a kill just before the last look still counts.
     pub fn look_at_oom(&mut self) {
         self.since.oom = (self.since.oom.1, oom_kills());
+        if let Some(group) = &mut self.group {
+            group.look_at_oom();
+        }
     }
 
+    /// In its own group where memory is counted there, else anywhere on the host.
     pub fn oom_kills_since(&self) -> bool {
-        oom_kills() > self.since.oom.0
+        let own = self.group.as_ref().and_then(Group::oom_since);
+        own.unwrap_or_else(|| oom_kills() > self.since.oom.0)
+    }
+
+    /// For people; with what ran out, where the kernel counts that for this worker alone.
+    pub fn how_it_ended(&self, exit: Exit, class: ExitClass) -> String {
+        let account = self.group.as_ref().filter(|_| class == ExitClass::OutOfMemory).map(Group::account);
+        match account.and_then(|account| account.text()) {
+            Some(text) => format!("{}: {text}", exit.ended),
+            None => exit.ended.to_string(),
+        }
+    }
+
+    /// It is reaped: whatever it left behind ends before another is started in its place.
+    pub fn end_group(&mut self) {
+        if let Some(group) = self.group.take() {
+            group.end();
+        }
     }
 
     /// Sends a signal; before the first one that is to end it, what the kernel knows of it is kept for the report.
@@ -215,6 +247,11 @@ impl Running {
             self.before_kill = Some(proc_view::look(self.pid));
         }
         self.signals.send(signal);
+        if signal == Signal::Kill
+            && let Some(group) = &self.group
+        {
+            group.kill();
+        }
     }
 
     /// A link that outlived its process by far has nothing more to say.
@@ -246,6 +283,7 @@ impl Running {
             frames: crash_report::frames(&self.link.last_frames()),
             in_flight: Vec::new(),
             process: self.before_kill.clone(),
+            group: self.group.as_ref().map(Group::account),
             config_hash: String::new(),
             build: env!("CARGO_PKG_VERSION"),
             log: Vec::new(),

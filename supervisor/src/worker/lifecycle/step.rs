@@ -8,6 +8,8 @@ pub enum Event {
     /// Somebody has work for it.
     Want,
     SpawnFailed,
+    /// What it needs for a start is missing in the configuration or the environment; there is no process.
+    Unconfigured,
     /// `Hello` was accepted and `Welcome` sent.
     Greeted,
     /// A channel worker reports its connection: it lives, however long the network takes.

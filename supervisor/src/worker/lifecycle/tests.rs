@@ -2,9 +2,10 @@ use super::*;
 use proptest::prelude::*;
 use std::fmt::Write as _;
 
-const EVENTS: [Event; 25] = [
+const EVENTS: [Event; 26] = [
     Event::Want,
     Event::SpawnFailed,
+    Event::Unconfigured,
     Event::Greeted,
     Event::Progress,
     Event::Ready,
@@ -111,7 +112,7 @@ proptest! {
         for (n, event) in events.into_iter().enumerate() {
             let event = EVENTS[event];
             // The driver reports the end of a process only when there is one.
-            if matches!(event, Event::Exited { .. } | Event::SpawnFailed) {
+            if matches!(event, Event::Exited { .. } | Event::SpawnFailed | Event::Unconfigured) {
                 if !alive {
                     continue;
                 }
@@ -138,7 +139,7 @@ proptest! {
         let mut life = Lifecycle::new(WorkerKind::Channel, true);
         for event in prefix {
             let event = EVENTS[event];
-            if life.is_alive() || !matches!(event, Event::Exited { .. } | Event::SpawnFailed) {
+            if life.is_alive() || !matches!(event, Event::Exited { .. } | Event::SpawnFailed | Event::Unconfigured) {
                 life.on(event, 0);
             }
         }

@@ -69,8 +69,7 @@ fn mark(block: &mut Value, cache: &Option<Value>) {
 fn thinking(body: &mut Map<String, Value>, call: &Call, max_tokens: &mut u32) -> bool {
     let level = call.request.thinking;
     let Some(budget) = level.anthropic_budget_tokens().filter(|_| call.model.reasoning) else { return false };
-    // These two decide by themselves how long to think and take an effort instead of a budget.
-    if ["opus-4-6", "sonnet-4-6", "opus-4.6", "sonnet-4.6"].iter().any(|m| call.model.id.contains(m)) {
+    if is_adaptive(&call.model.id) {
         let effort = match level {
             ThinkingLevel::Minimal | ThinkingLevel::Low => "low",
             ThinkingLevel::Medium => "medium",
@@ -80,11 +79,40 @@ fn thinking(body: &mut Map<String, Value>, call: &Call, max_tokens: &mut u32) ->
         body.insert("output_config".into(), json!({ "effort": effort }));
         return true;
     }
+    if calls_without_thought(call) {
+        return false;
+    }
     *max_tokens =
         max_tokens.saturating_add(budget).min(call.model.max_tokens.max(REPLY_TOKENS_MIN.saturating_mul(2)));
     let budget = budget.min(max_tokens.saturating_sub(REPLY_TOKENS_MIN));
     body.insert("thinking".into(), json!({ "type": "enabled", "budget_tokens": budget }));
     true
+}
+
+/// Whether the model decides by itself how long to think and takes an effort instead of a budget: Opus and Sonnet from
+/// 4.6 on.
+fn is_adaptive(model_id: &str) -> bool {
+    let after = |family: &str| model_id.split_once(family).map(|(_, rest)| rest);
+    let Some(rest) = after("opus-").or_else(|| after("sonnet-")) else { return false };
+    // A date is no part of the version.
+    let mut numbers = rest.split(['-', '.']).map_while(|n| n.parse::<u32>().ok()).filter(|n| *n < 1000);
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (4, 6)
+}
+
+/// Whether the conversation stands at the results of calls that were made without a thought of this model, by another
+/// model or with thinking off. Thinking with a budget is refused there until the step is over.
+fn calls_without_thought(call: &Call) -> bool {
+    let messages = &call.request.messages;
+    if !matches!(messages.last(), Some(Message::ToolResult(_))) {
+        return false;
+    }
+    let last = messages.iter().rev().find_map(|message| match message {
+        Message::Assistant(assistant) => Some(assistant_blocks(assistant, call)),
+        _ => None,
+    });
+    let first = last.as_ref().and_then(|blocks| blocks.first());
+    first.is_some_and(|block| !matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking")))
 }
 
 /// Roles must alternate: neighbours of one role are joined, tool results belong to the user's side.
@@ -148,6 +176,8 @@ fn assistant_blocks(message: &AssistantMessage, call: &Call) -> Vec<Value> {
 }
 
 fn tool_result(result: &ToolResultMessage, images: bool) -> Value {
+    // A failure may only be described in words.
+    let images = images && !result.is_error;
     let mut content: Vec<Value> = result.content.iter().filter_map(|b| plain_block(b, images)).collect();
     if content.is_empty() {
         content.push(json!({ "type": "text", "text": "(no output)" }));

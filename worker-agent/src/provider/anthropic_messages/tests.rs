@@ -51,6 +51,48 @@ fn budgets_leave_room_for_the_reply() {
 }
 
 #[test]
+fn newer_models_take_an_effort_instead_of_a_budget() {
+    let kind = |id: &str| {
+        let request = ModelRequest { thinking: ThinkingLevel::Low, ..ModelRequest::default() };
+        body(id, request)["thinking"]["type"].as_str().map(str::to_owned)
+    };
+    for id in ["claude-opus-4-6", "claude-sonnet-4.6", "claude-opus-5-20270101", "claude-sonnet-4-7"] {
+        assert_eq!(kind(id).as_deref(), Some("adaptive"), "{id}");
+    }
+    for id in ["claude-opus-4-5", "claude-opus-4-20250514", "claude-3-7-sonnet-20250219", "claude-haiku-4-5"]
+    {
+        assert_eq!(kind(id).as_deref(), Some("enabled"), "{id}");
+    }
+}
+
+#[test]
+fn a_step_that_was_begun_without_a_thought_ends_without_one() {
+    let at_results = |id: &str| {
+        let mut request = fixtures::conversation(ThinkingLevel::Low);
+        request.messages.truncate(4);
+        body(id, request)
+    };
+    // The calls are by claude-opus-4-6: another model has no thought of its own before them.
+    assert_eq!(at_results("claude-sonnet-4-5").get("thinking"), None);
+    assert_eq!(at_results("claude-opus-4-6")["thinking"]["type"], "adaptive");
+    let later = body("claude-sonnet-4-5", fixtures::conversation(ThinkingLevel::Low));
+    assert_eq!(later["thinking"]["type"], "enabled", "the next turn thinks again");
+}
+
+#[test]
+fn a_failed_tools_picture_stays_away() {
+    let mut request = fixtures::conversation(ThinkingLevel::Off);
+    let images = |request: &ModelRequest| {
+        body("claude-opus-4-6", request.clone()).to_string().matches("\"type\":\"image\"").count()
+    };
+    assert_eq!(images(&request), 2);
+    if let Some(Message::ToolResult(result)) = request.messages.get_mut(3) {
+        result.is_error = true;
+    }
+    assert_eq!(images(&request), 1);
+}
+
+#[test]
 fn cache_points_follow_the_retention() {
     let with = |retention: Value| {
         let mut request = ModelRequest {
@@ -80,7 +122,7 @@ fn keys_and_tokens_go_into_different_headers() {
     );
     assert!(headers["anthropic-beta"].contains("context-1m"));
     let endpoint = std::sync::Arc::make_mut(&mut call.endpoint);
-    (endpoint.key, endpoint.bearer) = (Some(Secret::new("sk-ant-oat01-x")), true);
+    endpoint.key = Some(Secret::new("sk-ant-oat01-x"));
     let headers = super::headers(&call);
     assert_eq!(
         (headers.get("x-api-key"), headers["authorization"].as_str()),

@@ -62,7 +62,7 @@ fn messages(call: &Call) -> Vec<Value> {
     for message in &request.messages {
         match message {
             Message::User(user) => out.push(with_images("user", &user.content.blocks(), images)),
-            Message::Assistant(assistant) => out.extend(assistant_message(assistant)),
+            Message::Assistant(assistant) => out.extend(assistant_message(assistant, call)),
             Message::ToolResult(result) => {
                 let mut message = with_images("tool", &result.content, images);
                 if let Some(fields) = message.as_object_mut() {
@@ -90,7 +90,7 @@ fn with_images(role: &str, blocks: &[Block], images: bool) -> Value {
     message
 }
 
-fn assistant_message(message: &AssistantMessage) -> Option<Value> {
+fn assistant_message(message: &AssistantMessage, call: &Call) -> Option<Value> {
     let text = joined_text(&message.content);
     let calls: Vec<Value> = message
         .content
@@ -102,9 +102,24 @@ fn assistant_message(message: &AssistantMessage) -> Option<Value> {
             _ => None,
         })
         .collect();
-    match (text.is_empty(), calls.is_empty()) {
-        (true, true) => None,
-        (_, true) => Some(json!({ "role": "assistant", "content": text })),
-        _ => Some(json!({ "role": "assistant", "content": text, "tool_calls": calls })),
+    if text.is_empty() && calls.is_empty() {
+        return None;
     }
+    let mut out = Map::new();
+    out.insert("role".into(), json!("assistant"));
+    out.insert("content".into(), json!(text));
+    // Templates show a model the thoughts that led to its calls; those of another model would confuse it.
+    let same = message.api == call.model.api && message.model == call.model.id;
+    let thoughts = message.content.iter().filter_map(|block| match block {
+        Block::Thinking { thinking, .. } if same && !thinking.is_empty() => Some(thinking.as_str()),
+        _ => None,
+    });
+    let thoughts = thoughts.collect::<Vec<_>>().join("\n");
+    if !thoughts.is_empty() && !calls.is_empty() {
+        out.insert("thinking".into(), json!(thoughts));
+    }
+    if !calls.is_empty() {
+        out.insert("tool_calls".into(), json!(calls));
+    }
+    Some(Value::Object(out))
 }

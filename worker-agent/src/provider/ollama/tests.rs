@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use crate::provider::fixtures;
 use crate::provider::thinking::ThinkingLevel;
-use crate::provider::types::ModelRequest;
+use crate::provider::types::{Message, ModelRequest};
 
 fn body(id: &str, request: ModelRequest) -> Value {
     super::request::body(&fixtures::call("ollama", "ollama", "http://127.0.0.1:11434", id, request))
@@ -22,6 +22,17 @@ fn thinking_is_a_switch_or_a_level() {
     assert_eq!(think("qwen3", ThinkingLevel::Off), json!(false));
     assert_eq!(think("qwen3", ThinkingLevel::High), json!(true));
     assert_eq!(think("gpt-oss:20b", ThinkingLevel::Medium), json!("medium"));
+}
+
+#[test]
+fn a_model_sees_the_thoughts_before_its_own_calls() {
+    let mut request = fixtures::conversation(ThinkingLevel::Low);
+    let thinking = |request: &ModelRequest| body("qwen3", request.clone())["messages"][2]["thinking"].clone();
+    assert_eq!(thinking(&request), Value::Null, "not those of another");
+    if let Some(Message::Assistant(answer)) = request.messages.get_mut(1) {
+        (answer.api, answer.model) = ("ollama".into(), "qwen3".into());
+    }
+    assert_eq!(thinking(&request), "let me see");
 }
 
 #[test]

@@ -48,9 +48,19 @@ pub fn body(call: &Call) -> Value {
         body.insert("provider".into(), routing.clone());
     }
     if answers.openai
+        && !no_cache(call)
         && let Some(session) = &request.session_id
     {
         body.insert("prompt_cache_key".into(), json!(session));
+        if long_cache(call) {
+            body.insert("prompt_cache_retention".into(), json!("24h"));
+        }
+    }
+    // Z.AI hands out arguments as they are written only when asked to.
+    if answers.thinking == ThinkingFormat::Zai
+        && request.params.get("tool_stream").and_then(Value::as_bool) == Some(true)
+    {
+        body.insert("tool_stream".into(), json!(true));
     }
     if let Some(extra) = request.params.get("extraBody").and_then(Value::as_object) {
         body.extend(extra.clone());
@@ -133,13 +143,23 @@ fn messages(call: &Call, answers: &Answers) -> Vec<Value> {
     }
     // Anthropic caches only what is marked, and OpenRouter hands the marks on.
     if answers.openrouter && call.model.id.starts_with("anthropic/") && !no_cache(call) {
-        mark_for_cache(&mut out);
+        let mut mark = json!({ "type": "ephemeral" });
+        if long_cache(call) {
+            mark = json!({ "type": "ephemeral", "ttl": "1h" });
+        }
+        mark_for_cache(&mut out, &mark);
     }
     out
 }
 
 fn no_cache(call: &Call) -> bool {
     call.request.params.get("cacheRetention").and_then(Value::as_str) == Some("none")
+}
+
+/// `cacheRetention` long, or its older name `cacheControlTtl` 1h.
+fn long_cache(call: &Call) -> bool {
+    let text = |key: &str| call.request.params.get(key).and_then(Value::as_str);
+    matches!((text("cacheRetention"), text("cacheControlTtl")), (Some("long"), _) | (None, Some("1h")))
 }
 
 fn tool_pictures(mut pictures: Vec<Value>) -> Value {
@@ -252,7 +272,7 @@ fn mistral_id(id: &str) -> String {
 }
 
 /// Marks the system message and the last text of the conversation.
-fn mark_for_cache(messages: &mut [Value]) {
+fn mark_for_cache(messages: &mut [Value], mark: &Value) {
     let last = messages
         .iter()
         .rposition(|m| matches!(m["role"].as_str(), Some("user" | "assistant")) && !m["content"].is_null());
@@ -264,7 +284,7 @@ fn mark_for_cache(messages: &mut [Value]) {
         }
         let parts = content.as_array_mut().into_iter().flatten();
         if let Some(part) = parts.filter(|p| p["type"] == "text").last().and_then(Value::as_object_mut) {
-            part.insert("cache_control".into(), json!({ "type": "ephemeral" }));
+            part.insert("cache_control".into(), mark.clone());
         }
     }
 }

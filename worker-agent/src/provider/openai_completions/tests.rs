@@ -55,6 +55,34 @@ fn openrouter_is_told_who_asks_and_thinking_off_sends_nothing() {
 }
 
 #[test]
+fn caches_follow_the_retention() {
+    let with = |provider: &str, url: &str, id: &str, retention: &str| {
+        let mut request = fixtures::conversation(ThinkingLevel::Off);
+        request.params.insert("cacheRetention".into(), json!(retention));
+        body(provider, url, id, request)
+    };
+    let openai = |retention| with("openai", "https://api.openai.com/v1", "gpt-5.2", retention);
+    assert_eq!(openai("none").get("prompt_cache_key"), None);
+    assert_eq!(openai("short").get("prompt_cache_retention"), None);
+    assert_eq!(openai("long")["prompt_cache_retention"], "24h");
+    let router = |retention| {
+        with("openrouter", "https://openrouter.ai/api/v1", "anthropic/claude-opus-4.6", retention)
+    };
+    let mark = |body: Value| body["messages"][0]["content"][0]["cache_control"].clone();
+    assert_eq!(mark(router("long")), json!({ "type": "ephemeral", "ttl": "1h" }));
+    assert_eq!(mark(router("none")), Value::Null);
+}
+
+#[test]
+fn arguments_stream_from_zai_when_wanted() {
+    let mut request = fixtures::conversation(ThinkingLevel::Low);
+    request.params.insert("tool_stream".into(), json!(true));
+    let zai = body("zai", "https://api.z.ai/api/paas/v4", "glm-5", request.clone());
+    assert_eq!((&zai["tool_stream"], &zai["thinking"]["type"]), (&json!(true), &json!("enabled")));
+    assert_eq!(body("p", "http://h", "m", request).get("tool_stream"), None);
+}
+
+#[test]
 fn mistral_gets_ids_of_nine_characters_that_still_match() {
     let body =
         body("mistral", "https://api.mistral.ai/v1", "large", fixtures::conversation(ThinkingLevel::Off));

@@ -3,6 +3,7 @@
 use super::{Running, Since, oom_kills, provision};
 use crate::upgrade::fds::{Kept, Taken};
 use crate::worker::carry::{CarriedOutput, CarriedProcess, CarriedSocket};
+use crate::worker::cgroup::Groups;
 use crate::worker::output::{Follower, Ring};
 use crate::worker::process::Signals;
 use crate::worker::reaper::Exit;
@@ -51,8 +52,9 @@ impl Running {
         carried: CarriedProcess,
         mut fds: Taken,
         exit_told: oneshot::Receiver<Exit>,
-        ring: &Ring,
+        (ring, groups): (&Ring, &Groups),
     ) -> io::Result<Self> {
+        let group = groups.find(&spec.id, carried.epoch);
         let provision = provision(spec).await;
         if let Ok(provision) = &provision {
             telemetry::hide(provision.secrets.0.values().map(String::as_str));
@@ -83,6 +85,7 @@ impl Running {
             since: Since { wall_ms: carried.started_ms, oom: (oom, oom) },
             outputs,
             binary: carried.binary,
+            group,
         })
     }
 
