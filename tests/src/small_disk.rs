@@ -38,7 +38,12 @@ impl SmallDisk {
 
     /// Takes all space that is left. Gives the file that holds it: remove it to have room again.
     pub fn fill(&self) -> PathBuf {
-        let path = self.dir.path().join("filler");
+        Self::fill_at(self.dir.path())
+    }
+
+    /// The same for a disk that somebody else holds.
+    pub fn fill_at(disk: &Path) -> PathBuf {
+        let path = disk.join("filler");
         let mut file = fs::OpenOptions::new().create(true).append(true).open(&path).expect("a filler");
         for block in [64 * 1024, 4096, 512, 64, 1] {
             let block = vec![b'x'; block];

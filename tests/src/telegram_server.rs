@@ -39,6 +39,8 @@ pub enum Fault {
     CutAfter,
     /// Answers as it should, this many milliseconds late.
     Slow(u64),
+    /// Answers as it should once [`TelegramServer::heal`] is called; noted when it begins and when it ends.
+    Held,
 }
 
 /// Faults waiting for the next calls of a method.
@@ -57,6 +59,8 @@ struct State {
     /// Long polls that wait right now.
     polling: u32,
     webhook: String,
+    /// How often the server was healed.
+    healed: u32,
 }
 
 struct Shared {
@@ -88,6 +92,18 @@ impl Shared {
             state.armed.remove(at);
         }
         Some(fault)
+    }
+
+    async fn healed_since(&self, before: u32) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.lock().healed != before {
+                return;
+            }
+            changed.await;
+        }
     }
 }
 
@@ -132,8 +148,14 @@ impl TelegramServer {
         let address = listener.local_addr().expect("bound socket has an address");
         let bot_id =
             token.split(':').next().and_then(|id| id.parse().ok()).expect("a token starts with a number");
-        let state =
-            State { book: Book::new(bot_id), armed: Vec::new(), poll: 0, polling: 0, webhook: String::new() };
+        let state = State {
+            book: Book::new(bot_id),
+            armed: Vec::new(),
+            poll: 0,
+            polling: 0,
+            webhook: String::new(),
+            healed: 0,
+        };
         let shared =
             Arc::new(Shared { token: token.to_owned(), state: Mutex::new(state), changed: Notify::new() });
         let task = tokio::spawn(http::serve(listener, Arc::clone(&shared)));
@@ -196,7 +218,10 @@ impl TelegramServer {
 
     /// All faults are gone.
     pub fn heal(&self) {
-        self.shared.change(|state| state.armed.clear());
+        self.shared.change(|state| {
+            state.armed.clear();
+            state.healed += 1;
+        });
     }
 
     /// The user blocks the bot: sends to the chat are refused with 403.

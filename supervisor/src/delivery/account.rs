@@ -6,15 +6,19 @@
 //! ```
 
 mod carry;
+pub mod owed;
 
+use super::answers::Answers;
 use super::carry::CarriedAccount;
 use super::{classes, worker_of};
 use crate::config::ConfigHandle;
 use crate::journal::{
-    Draft, DraftStart, Journal, JournalError, JournalHandle, OutboxRow, SendOutcome as Outcome, WireKind,
+    Draft, DraftStart, Journal, JournalError, JournalHandle, OutboxRow, SendOutcome as Outcome, Settled,
+    WireKind,
 };
 use crate::scheduler::shared::{now_ms, now_us};
 use crate::worker::Workers;
+use owed::Owed;
 use proto::wire::channel::{
     ChannelToSup, DraftDiscard, DraftOpen, OutboundItem, Placed, Reconcile, SendOutcome, SendResult,
     SendStarted, SupToChannel,
@@ -46,7 +50,7 @@ pub enum AccountCommand {
     OpenDraft {
         draft: Draft,
         thread: Option<String>,
-        reply_to: Option<String>,
+        answers: Answers,
     },
     Discard(Draft),
     /// Ends the task: the next program image goes on.
@@ -62,6 +66,7 @@ pub struct AccountTask {
     epoch: Option<u64>,
     in_flight: HashMap<Id, Facts>,
     drafts: HashSet<Id>,
+    owed: Owed,
 }
 
 /// What a go-ahead depends on.
@@ -106,6 +111,7 @@ impl AccountTask {
             epoch: None,
             in_flight: HashMap::new(),
             drafts: HashSet::new(),
+            owed: Owed::default(),
         }
     }
 
@@ -139,8 +145,8 @@ impl AccountTask {
             }
             AccountCommand::Gone => self.on_gone().await,
             AccountCommand::Worker { epoch, corr, message } => self.on_worker(epoch, corr, *message).await,
-            AccountCommand::OpenDraft { draft, thread, reply_to } => {
-                self.open_draft(draft, thread, reply_to).await
+            AccountCommand::OpenDraft { draft, thread, answers } => {
+                self.open_draft(draft, thread, answers).await
             }
             AccountCommand::Discard(draft) => self.discard(draft).await,
             AccountCommand::Freeze(_) => {}
@@ -150,6 +156,9 @@ impl AccountTask {
     /// Leases and sends what is due; gives the time until the next look.
     async fn dispatch(&mut self) -> Duration {
         let look = Duration::from_millis(LOOK_MS);
+        if !self.owed.is_empty() && !self.pay().await {
+            return Duration::from_millis(owed::AGAIN_MS);
+        }
         let (Some(epoch), room) = (self.epoch, IN_FLIGHT_MAX.saturating_sub(self.in_flight.len())) else {
             return look;
         };
@@ -161,6 +170,9 @@ impl AccountTask {
             Ok(rows) => {
                 for row in rows {
                     self.send(row, epoch).await;
+                    if !self.owed.is_empty() {
+                        return Duration::from_millis(owed::AGAIN_MS);
+                    }
                 }
             }
             Err(error) => tracing::warn!(account = %self.account, %error, "outbox cannot be read"),
@@ -281,19 +293,13 @@ impl AccountTask {
         }
     }
 
-    /// C12.
-    async fn settle(&mut self, out_id: Id, epoch: u64, outcome: Outcome) {
-        match self.journal.settle(out_id, epoch, outcome, now_us()).await {
-            Ok(settled) => {
-                if settled.tell_user {
-                    let why = settled.row.err.as_deref().unwrap_or("unknown");
-                    tracing::error!(account = %self.account, %out_id, why, "delivery failed for good");
-                }
-                if settled.reconcile {
-                    self.reconcile(&settled.row).await;
-                }
-            }
-            Err(error) => tracing::warn!(account = %self.account, %out_id, %error, "delivery not settled"),
+    async fn after_settled(&mut self, out_id: Id, settled: Settled) {
+        if settled.tell_user {
+            let why = settled.row.err.as_deref().unwrap_or("unknown");
+            tracing::error!(account = %self.account, %out_id, why, "delivery failed for good");
+        }
+        if settled.reconcile {
+            self.reconcile(&settled.row).await;
         }
     }
 
@@ -301,14 +307,7 @@ impl AccountTask {
         self.epoch = None;
         self.in_flight.clear();
         self.drafts.clear();
-        match self.journal.worker_gone(self.account.clone(), now_us()).await {
-            Ok(released) if released.maybe_dup > 0 => {
-                let count = released.maybe_dup;
-                tracing::warn!(account = %self.account, count, "deliveries of unknown outcome are sent once more");
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(account = %self.account, %error, "leases not taken back yet"),
-        }
+        self.take_back().await;
     }
 
     async fn reconcile_open(&mut self) {
@@ -333,12 +332,10 @@ impl AccountTask {
             Some(None) => Outcome::NotSent,
             None => return,
         };
-        if let Err(error) = self.journal.settle(out_id, row.epoch, outcome, now_us()).await {
-            tracing::warn!(account = %self.account, %out_id, %error, "reconciled delivery not settled");
-        }
+        self.owed.note(out_id, row.epoch, outcome);
     }
 
-    async fn open_draft(&mut self, draft: Draft, thread: Option<String>, reply_to: Option<String>) {
+    async fn open_draft(&mut self, draft: Draft, thread: Option<String>, answers: Answers) {
         if self.epoch.is_none() {
             return;
         }
@@ -353,7 +350,8 @@ impl AccountTask {
             }
         }
         self.drafts.insert(out_id);
-        let open = SupToChannel::DraftOpen(DraftOpen { out_id, chat, thread, reply_to });
+        let Answers { reply_to, reply_reason } = answers;
+        let open = SupToChannel::DraftOpen(DraftOpen { out_id, chat, thread, reply_to, reply_reason });
         if let Err(refusal) = self.workers.try_send(&worker_of(&self.account), open) {
             tracing::debug!(account = %self.account, %refusal, "no placeholder");
         }

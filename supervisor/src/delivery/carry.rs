@@ -2,6 +2,7 @@
 //! in the journal; the worker holds what was leased to it.
 
 use super::account::AccountCommand;
+use super::account::owed::Owed;
 use super::{ACCOUNT_COMMANDS_MAX, AccountTask, Delivery};
 use futures_util::future::join_all;
 use proto::wire::Id;
@@ -22,6 +23,8 @@ pub struct CarriedAccount {
     pub rows: Vec<CarriedRow>,
     /// Placeholders without a row.
     pub drafts: Vec<Id>,
+    /// What the journal did not take yet.
+    pub owed: Owed,
 }
 
 /// One leased row. Without it a go-ahead counts as one for a message of its own, which may be reported once too often.

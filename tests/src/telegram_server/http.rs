@@ -92,6 +92,11 @@ async fn method_call(shared: &Shared, method: &str, params: Params) -> Reply {
             note(shared, method, &params, 0, "cut before");
             return Err(Cut);
         }
+        Some(Fault::Held) => {
+            let before = shared.lock().healed;
+            note(shared, method, &params, 0, "held");
+            shared.healed_since(before).await;
+        }
         Some(Fault::Slow(ms)) => tokio::time::sleep(Duration::from_millis(*ms)).await,
         _ => {}
     }

@@ -11,6 +11,7 @@ impl AccountTask {
             in_flight: self.in_flight.iter().map(|(id, facts)| (*id, facts.placeholder)).collect(),
             rows: self.in_flight.iter().map(|(id, facts)| facts.carry(*id)).collect(),
             drafts: self.drafts.iter().copied().collect(),
+            owed: self.owed.clone(),
         }
     }
 
@@ -24,6 +25,7 @@ impl AccountTask {
         };
         self.in_flight = carried.in_flight.into_iter().map(facts).collect();
         self.drafts = carried.drafts.into_iter().collect();
+        self.owed = carried.owed;
     }
 }
 
