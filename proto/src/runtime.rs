@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod cgroup;
 pub mod confine;
 pub mod dump;
+pub mod durable;
 pub mod failpoint;
 pub mod heartbeat;
 pub mod link;

@@ -18,6 +18,14 @@ pub enum MediaError {
     Disk { path: PathBuf, source: std::io::Error },
 }
 
+impl MediaError {
+    /// Our own disk is full: the network keeps the file until there is room.
+    pub fn is_full_disk(&self) -> bool {
+        use std::io::ErrorKind as K;
+        matches!(self, Self::Disk { source, .. } if matches!(source.kind(), K::StorageFull | K::QuotaExceeded))
+    }
+}
+
 /// Kind, type and name of a file, as the network says.
 #[derive(Debug, Clone, Default)]
 pub struct Described {
@@ -70,6 +78,11 @@ impl MediaStore {
         proto::runtime::failpoint::hit("ch.media.before_rename");
         let place = folder.join(&file_name);
         tokio::fs::rename(&part.0, &place).await.map_err(disk(&place))?;
+        // Durable before the message that names it is.
+        let synced = place.clone();
+        let sync = move || proto::runtime::durable::sync_folder_of(&synced);
+        let synced = tokio::task::spawn_blocking(sync).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        synced.map_err(disk(&place))?;
         Ok(MediaRef {
             kind: described.kind.to_owned(),
             mime: described.mime,

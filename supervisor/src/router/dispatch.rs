@@ -14,7 +14,7 @@ mod context;
 
 use super::access::{self, Access, CommandFacts, Mention};
 use super::group_history::GroupHistory;
-use super::pairing::{self, PairingStore};
+use super::pairing::{self, PairingError, PairingStore};
 use super::route::{self, Arrival, Sub};
 use crate::config::{ConfigHandle, ConfigSnapshot};
 use crate::delivery::worker_of;
@@ -202,7 +202,10 @@ impl AccountIntake {
         let config = self.parts.config.current();
         let channel = config.view.channels.get(&self.channel);
         let view = channel.and_then(|channel| channel.accounts.get(&self.account)).cloned();
-        let allowed = self.access(&config, view.as_ref(), &message).await;
+        let allowed = match self.access(&config, view.as_ref(), &message).await {
+            Ok(allowed) => allowed,
+            Err(error) => return self.refuse(&message.ext_id, &error),
+        };
         tracing::debug!(account = %self.key, ext_id = message.ext_id, ?allowed, "message at the door");
         let admitted = self.admit(&config, view.as_ref(), &message, allowed);
         let stop = admitted.disposition == Disposition::Queue
@@ -216,7 +219,8 @@ impl AccountIntake {
             _ => None,
         };
         let told = note.is_some();
-        match self.commit(&message, &admitted, disposition, note).await {
+        let inbound = self.inbound(&message, &admitted, disposition);
+        match self.commit(&message, inbound.clone(), note).await {
             Ok(Accepted::New { seq }) => {
                 proto::runtime::failpoint::hit("sv.c1.after");
                 self.acknowledge(&message.ext_id);
@@ -224,7 +228,7 @@ impl AccountIntake {
                     self.parts.core.shared().delivery.wake(&self.key);
                 }
                 match allowed {
-                    Access::Allow(_) if !stop => self.queue(seq).await,
+                    Access::Allow(_) if !stop => self.parts.core.queued(inbound.queued_as(seq)).await,
                     Access::NotAddressed => self.history.keep(&message.chat.id, &message),
                     Access::Block(reason) => tracing::debug!(reason = reason.code(), "not let in"),
                     Access::Allow(_) | Access::Challenge => {}
@@ -240,11 +244,11 @@ impl AccountIntake {
         config: &ConfigSnapshot,
         view: Option<&AccountView>,
         message: &InboundMsg,
-    ) -> Access {
-        let Some(view) = view else { return Access::Block(access::Reason::DmDisabled) };
+    ) -> Result<Access, PairingError> {
+        let Some(view) = view else { return Ok(Access::Block(access::Reason::DmDisabled)) };
         if message.chat.kind == ChatKind::Direct {
-            let paired = self.paired().await;
-            return access::direct(view, &self.channel, &message.sender.id, &paired);
+            let paired = self.paired().await?;
+            return Ok(access::direct(view, &self.channel, &message.sender.id, &paired));
         }
         let (chat, topic) = (message.chat.id.as_str(), message.chat.thread.as_deref());
         let access = access::group(Some(view), &self.channel, chat, topic, &message.sender.id);
@@ -257,20 +261,21 @@ impl AccountIntake {
             authorised_command: is_command && self.may_command(config, view, message, true),
             always: false,
         };
-        access::group_message(access, mention)
+        Ok(access::group_message(access, mention))
     }
 
-    async fn paired(&self) -> Vec<String> {
+    /// Who was approved. A file that cannot be read just now (no descriptors left, a failing disk) makes nobody a stranger: the
+    /// message stays with the network. One that holds no JSON does not mend itself.
+    async fn paired(&self) -> Result<Vec<String>, PairingError> {
         let (store, channel, account) =
             (self.parts.pairing.clone(), self.channel.clone(), self.account.clone());
         let read = tokio::task::spawn_blocking(move || store.allowed(&channel, &account)).await;
-        match read {
-            Ok(Ok(list)) => list,
-            Ok(Err(error)) => {
+        match read.unwrap_or_else(|_| Ok(Vec::new())) {
+            Err(error @ PairingError::Broken { .. }) => {
                 tracing::error!(account = %self.key, %error, "approved senders cannot be read; treating everybody as a stranger");
-                Vec::new()
+                Ok(Vec::new())
             }
-            Err(_) => Vec::new(),
+            read => read,
         }
     }
 
@@ -373,10 +378,11 @@ impl AccountIntake {
                 owner,
                 was_mentioned: message.mentioned || message.reply_to_bot,
                 client: None,
+                ..Origin::default()
             },
             deliver_to: Some(target),
             lane: "main".to_owned(),
-            reply_to: (!direct).then(|| message.message_id.clone()),
+            reply_to: Some(message.message_id.clone()),
             ..StoredTurn::default()
         }
     }
@@ -390,20 +396,8 @@ impl AccountIntake {
         }
     }
 
-    /// C1.
-    async fn commit(
-        &self,
-        message: &InboundMsg,
-        admitted: &Admitted,
-        disposition: Disposition,
-        note: Option<NewOutbox>,
-    ) -> Result<Accepted, JournalError> {
-        let cursor = message.cursor.as_ref().map(|cursor| CursorUpdate {
-            account: self.key.clone(),
-            scope: cursor.scope.clone(),
-            value: cursor.value.clone(),
-        });
-        let inbound = NewInbound {
+    fn inbound(&self, message: &InboundMsg, admitted: &Admitted, disposition: Disposition) -> NewInbound {
+        NewInbound {
             account: self.key.clone(),
             ext_id: message.ext_id.clone(),
             chat: message.chat.id.clone(),
@@ -415,17 +409,24 @@ impl AccountIntake {
             body: if disposition == Disposition::Queue { admitted.turn.encode() } else { Vec::new() },
             raw_hash: None,
             disposition,
-        };
+        }
+    }
+
+    /// C1.
+    async fn commit(
+        &self,
+        message: &InboundMsg,
+        inbound: NewInbound,
+        note: Option<NewOutbox>,
+    ) -> Result<Accepted, JournalError> {
+        let cursor = message.cursor.as_ref().map(|cursor| CursorUpdate {
+            account: self.key.clone(),
+            scope: cursor.scope.clone(),
+            value: cursor.value.clone(),
+        });
         proto::runtime::failpoint::hit("sv.in.before_c1");
-        self.parts
-            .journal
-            .accept_inbound(AcceptInbound {
-                inbound,
-                cursor,
-                dedupe: None,
-                notes: note.into_iter().collect(),
-            })
-            .await
+        let notes = note.into_iter().collect();
+        self.parts.journal.accept_inbound(AcceptInbound { inbound, cursor, dedupe: None, notes }).await
     }
 
     fn acknowledge(&self, ext_id: &str) {
@@ -435,21 +436,13 @@ impl AccountIntake {
         }
     }
 
-    fn refuse(&self, ext_id: &str, error: &JournalError) {
+    fn refuse(&self, ext_id: &str, error: &dyn std::fmt::Display) {
         tracing::error!(account = %self.key, %error, "message not stored; it stays with the network");
         let nack = InboundNack { ext_id: ext_id.to_owned(), why: error.to_string(), retry_ms: NACK_RETRY_MS };
         if let Err(refusal) =
             self.parts.workers.try_send(&worker_of(&self.key), SupToChannel::InboundNack(nack))
         {
             tracing::info!(account = %self.key, %refusal, "refusal not delivered");
-        }
-    }
-
-    async fn queue(&self, seq: i64) {
-        match self.parts.journal.inbound(seq).await {
-            Ok(Some(row)) => self.parts.core.queued(row).await,
-            Ok(None) => tracing::error!(seq, "a stored message is gone"),
-            Err(error) => tracing::error!(seq, %error, "a stored message waits for the next start"),
         }
     }
 }

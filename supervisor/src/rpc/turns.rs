@@ -91,12 +91,8 @@ async fn store(path: &Path, bytes: Vec<u8>) -> std::io::Result<()> {
         if let Some(dir) = path.parent() {
             crate::lock::create_private_dir(dir)?;
         }
-        if path.exists() {
-            return Ok(());
-        }
-        let temporary = path.with_extension("tmp");
-        std::fs::write(&temporary, bytes)?;
-        std::fs::rename(&temporary, &path)
+        // Durable before the message is acknowledged.
+        proto::runtime::durable::store(&path, &bytes)
     };
     tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)?
 }

@@ -2,6 +2,7 @@
 
 use super::OutboxRow;
 use proto::wire::id::Id;
+use serde::{Deserialize, Serialize};
 
 /// Which deliveries a person looks at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,8 +14,8 @@ pub struct OutboxFilter {
     pub limit: Option<u32>,
 }
 
-/// What a channel worker says about a send.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a channel worker says about a send. Carried over a restart in place: fields are only added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SendOutcome {
     Delivered {
         ext_ids: Vec<String>,

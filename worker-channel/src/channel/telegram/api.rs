@@ -27,6 +27,8 @@ pub struct Refusal {
     pub description: String,
     /// `parameters.retry_after`.
     pub retry_after_s: Option<u64>,
+    /// Said by something between us and the Bot API, which may have passed the request on.
+    pub by_a_gateway: bool,
 }
 
 /// Why a call brought no result.
@@ -140,9 +142,12 @@ async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T, ApiError
         let description = format!("status {status} without a Bot API answer");
         return match status.is_success() {
             true => Err(ApiError::Malformed(description)),
-            false => {
-                Err(ApiError::Refused(Refusal { code: status.as_u16(), description, retry_after_s: None }))
-            }
+            false => Err(ApiError::Refused(Refusal {
+                code: status.as_u16(),
+                description,
+                retry_after_s: None,
+                by_a_gateway: true,
+            })),
         };
     };
     if answer.get("ok") == Some(&Value::Bool(true)) {
@@ -155,6 +160,7 @@ async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T, ApiError
         code: code.unwrap_or_else(|| status.as_u16()),
         description: description.to_owned(),
         retry_after_s: answer.pointer("/parameters/retry_after").and_then(Value::as_u64),
+        by_a_gateway: false,
     }))
 }
 

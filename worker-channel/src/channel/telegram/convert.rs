@@ -133,7 +133,15 @@ fn chat(message: &Message) -> ChatRef {
             .clone()
             .or_else(|| message.from.as_ref().filter(|_| kind == ChatKind::Direct)?.full_name()),
         thread: thread.map(|thread| thread.to_string()),
+        thread_label: topic_name(message),
+        is_forum: chat.is_forum,
     }
+}
+
+/// A message in a topic answers, when it answers nothing else, the service message that created the topic.
+fn topic_name(message: &Message) -> Option<String> {
+    let created = message.reply_to_message.as_ref()?.forum_topic_created.as_ref()?;
+    created.get("name")?.as_str().map(str::to_owned)
 }
 
 fn sender(user: &User) -> Sender {
@@ -156,12 +164,14 @@ fn chat_as_sender(chat: &Chat) -> Sender {
 
 fn quoted(reply: &Message, message: &Message) -> ReplyRef {
     let quote = message.quote.as_ref().map(|quote| quote.text.clone());
+    let is_quote = quote.is_some();
     let text = quote.or_else(|| reply.text.clone()).or_else(|| reply.caption.clone());
     let text = text.or_else(|| described(reply)).or_else(|| files(reply).first().map(placeholder));
     ReplyRef {
         id: reply.message_id.to_string(),
         text: text.map(|text| text.chars().take(QUOTE_CHARS_MAX).collect()),
         sender: reply.from.as_ref().and_then(User::full_name),
+        is_quote,
     }
 }
 

@@ -41,6 +41,8 @@ const GATHER_ROUNDS_MAX: usize = 8;
 const CHATS_AT_ONCE: usize = 16;
 /// Tries to load a file before the message goes without it.
 const FILE_TRIES: u32 = 3;
+/// Pause before a file is loaded again that found no room on our own disk; the journal looks as often.
+const FULL_DISK_PAUSE: Duration = Duration::from_secs(5);
 /// Pauses after a loss: the first one, and the cap that a long outage reaches.
 const RECONNECT: Backoff = Backoff { first_ms: 2_000, cap_ms: 30_000 };
 /// Update ids that are remembered, and for how long.
@@ -304,6 +306,12 @@ impl<'a> Poll<'a> {
                 Ok(media) => return Ok(media),
                 Err(failed) => failed,
             };
+            if failed.our_disk_is_full {
+                // Not counted: neither this message nor what comes behind it is taken until there is room.
+                tracing::error!(why = %failed.why, "a file waits with the network: free some space");
+                tokio::time::sleep(FULL_DISK_PAUSE).await;
+                continue;
+            }
             tries += 1;
             if !failed.worth_a_try || tries >= FILE_TRIES {
                 return Err(failed.why);
@@ -316,12 +324,13 @@ impl<'a> Poll<'a> {
     async fn file_once(&self, file: &Attached) -> Result<proto::wire::channel::MediaRef, FileFailed> {
         let api = &self.telegram.api;
         let known: File = api.call("getFile", &json!({"file_id": file.file_id})).await?;
-        let path =
-            known.file_path.ok_or(FileFailed { why: "Telegram gives no path".into(), worth_a_try: false })?;
+        let pathless = || FileFailed { why: "Telegram gives no path".into(), ..FileFailed::default() };
+        let path = known.file_path.ok_or_else(pathless)?;
         let content = api.download(&path).await?;
         let stored = self.feed.media.store(file.described.clone(), content).await;
         stored.map_err(|error| FileFailed {
             worth_a_try: matches!(error, crate::media::MediaError::Network(_)),
+            our_disk_is_full: error.is_full_disk(),
             why: error.to_string(),
         })
     }
@@ -363,9 +372,11 @@ impl From<Gone> for RoundError {
     }
 }
 
+#[derive(Default)]
 struct FileFailed {
     why: String,
     worth_a_try: bool,
+    our_disk_is_full: bool,
 }
 
 impl From<ApiError> for FileFailed {
@@ -374,7 +385,7 @@ impl From<ApiError> for FileFailed {
             ApiError::Refused(refusal) => refusal.code == 429 || refusal.code >= 500,
             _ => true,
         };
-        Self { why: error.to_string(), worth_a_try }
+        Self { why: error.to_string(), worth_a_try, our_disk_is_full: false }
     }
 }
 

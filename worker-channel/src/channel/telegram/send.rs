@@ -53,7 +53,10 @@ pub async fn post(telegram: &Telegram, to: &Target, body: Body<'_>) -> Result<St
         }
         Body::File { media, bytes, caption } => upload(telegram, to, media, bytes, caption).await,
     };
-    let message: Message = sent.map_err(|error| failure(telegram, error))?;
+    let message: Message = sent.map_err(|error| match may_have_arrived(&error) {
+        true => SendFailure::Unknown(error.to_string()),
+        false => failure(telegram, error),
+    })?;
     Ok(message.message_id.to_string())
 }
 
@@ -176,6 +179,16 @@ impl Refusal {
     }
 }
 
+/// Whether the server may have done what it did not confirm. The Bot API's own 5xx says that it did not; a gateway in between
+/// cannot know, and a time-out on the way says nothing.
+fn may_have_arrived(error: &ApiError) -> bool {
+    match error {
+        ApiError::Refused(refusal) => refusal.code == 504 || (refusal.code >= 500 && refusal.by_a_gateway),
+        ApiError::Lost(_) | ApiError::Malformed(_) => true,
+        ApiError::NotSent(_) => false,
+    }
+}
+
 /// What an error means for a row that is being sent.
 fn failure(telegram: &Telegram, error: ApiError) -> SendFailure {
     let why = error.to_string();
@@ -198,8 +211,24 @@ fn failure(telegram: &Telegram, error: ApiError) -> SendFailure {
 
 #[cfg(test)]
 mod tests {
-    use super::{Target, addressed, chat_and_thread};
+    use super::{ApiError, Refusal, Target, addressed, chat_and_thread, may_have_arrived};
     use serde_json::json;
+
+    #[test]
+    fn only_the_bot_apis_own_refusal_is_certain_to_have_done_nothing() {
+        let refused = |code: u16, by_a_gateway: bool| {
+            let description = "x".to_owned();
+            may_have_arrived(&ApiError::Refused(Refusal {
+                code,
+                description,
+                retry_after_s: None,
+                by_a_gateway,
+            }))
+        };
+        assert!(!refused(400, false) && !refused(429, false) && !refused(500, false) && !refused(502, false));
+        assert!(!refused(413, true), "refused before it was passed on");
+        assert!(refused(502, true) && refused(504, true) && refused(504, false));
+    }
 
     #[test]
     fn targets_are_read_in_all_their_spellings() {
