@@ -10,7 +10,7 @@ use crate::config::advice::invalid_for_commands;
 use crate::config::file_command::{self, FileCommandError, Stopped, Target};
 use crate::config::handle::NewText;
 use crate::config::worker_check::WorkerPrograms;
-use crate::config::{ConfigDisk, ConfigFile, load_env, rpc};
+use crate::config::{ConfigDisk, ConfigFile, ConfigSnapshot, ConfigSource, load_env, rpc};
 use crate::{exit_code, lock};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -105,6 +105,16 @@ impl Args {
 /// The configuration as commands see it, with the `.env` files that the gateway would read.
 pub fn read_file(invocation: &Invocation) -> Result<ConfigFile, Failure> {
     Ok(disk(invocation).read())
+}
+
+/// What a gateway of this file runs with: the file, or the last good configuration while it is invalid.
+pub fn in_force(invocation: &Invocation) -> Result<ConfigSnapshot, Failure> {
+    let disk = disk(invocation);
+    let file = Arc::new(disk.read());
+    ConfigSnapshot::new(Arc::clone(&file), ConfigSource::File).or_else(|issues| {
+        let good = disk.store().load(&disk.paths.config_file, &disk.env);
+        good.map_err(|_| Failure::new(invalid_for_commands(&file.source.path, &issues)))
+    })
 }
 
 fn disk(invocation: &Invocation) -> ConfigDisk {

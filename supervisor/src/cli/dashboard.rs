@@ -2,8 +2,8 @@
 
 use super::invocation::{Failure, Invocation};
 use super::{output, up};
+use crate::config::AuthMode;
 use crate::config::startup::port;
-use crate::config::{AuthMode, ConfigSnapshot, ConfigSource};
 use crate::exit_code;
 use std::io::IsTerminal;
 use std::process::{Command, Stdio};
@@ -18,10 +18,8 @@ pub struct Args {
 impl Args {
     /// Works from files: the page of a gateway that is stopped has the same address.
     pub fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
-        let file = super::config::read_file(invocation)?;
-        let env = file.env.clone();
-        let snapshot = ConfigSnapshot::new(file.into(), ConfigSource::File)
-            .map_err(|_| Failure::new("the config is invalid; `openclaw doctor` says where"))?;
+        let snapshot = super::config::in_force(invocation)?;
+        let env = snapshot.env().clone();
         let gateway = &snapshot.gateway;
         let in_file = gateway.port_in_file.then_some(gateway.port);
         let (port, _) = port(None, &env, in_file, invocation.paths.default_port)

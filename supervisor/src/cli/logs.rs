@@ -85,7 +85,8 @@ impl Args {
                 }
                 Err(_) if begin.elapsed() < Duration::from_secs(self.wait) => {}
                 Err(failure) => {
-                    let gone = format!("The gateway went away and was not there again within {} s.", self.wait);
+                    let gone =
+                        format!("The gateway went away and was not there again within {} s.", self.wait);
                     return Err(Failure::new(format!("{gone}\n{}", failure.message)));
                 }
             }
@@ -99,7 +100,8 @@ impl Args {
 
     /// On standard error: standard output holds lines of the log.
     fn notice(&self, text: &str) {
-        let text = if self.json { json!({"type": "notice", "message": text}).to_string() } else { text.to_owned() };
+        let text =
+            if self.json { json!({"type": "notice", "message": text}).to_string() } else { text.to_owned() };
         // Nobody to tell is no reason to stop.
         let _unread = writeln!(std::io::stderr(), "{text}");
     }

@@ -2,6 +2,7 @@
 
 use super::invocation::{Failure, Invocation};
 use super::output;
+use crate::config::advice::invalid_for_commands;
 use crate::exit_code;
 use serde_json::{Map, Value, json};
 
@@ -37,6 +38,9 @@ struct Row {
 impl Args {
     pub fn run(self, invocation: &Invocation) -> Result<u8, Failure> {
         let config = super::config::read_file(invocation)?;
+        if config.parsed.is_null() {
+            return Err(Failure::new(invalid_for_commands(&config.source.path, &config.findings.issues)));
+        }
         for issue in &config.findings.issues {
             eprintln!("{}: {issue}", invocation.paths.config_file.display());
         }

@@ -77,8 +77,10 @@ fn facts(prefix: &str, value: &Value, lines: &mut Vec<String>) {
                 lines.push(format!("{:<22} {at}", name.trim_end_matches("Ms")));
             }
             Value::Array(list) => {
-                let list: Vec<String> =
-                    list.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect();
+                let list: Vec<String> = list
+                    .iter()
+                    .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+                    .collect();
                 lines.push(format!("{name:<22} {}", list.join(", ")));
             }
             other => lines.push(format!("{name:<22} {other}")),

@@ -3,6 +3,7 @@
 use super::client::{Client, ClientError};
 use super::invocation::{Failure, Invocation};
 use super::output::{self, number, text};
+use crate::config::advice::last_good_line;
 use crate::exit_code;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -105,7 +106,19 @@ impl Args {
             rows.extend(issues.iter().map(|issue| vec!["Config problem".to_owned(), issue.clone()]));
             output::line(&output::table(&[], rows))?;
             if matches!(error, ClientError::NotRunning) {
-                output::line("Start it with `openclaw gateway`, or set one up with `openclaw up`.")?;
+                let advice = match issues.is_empty() {
+                    true => "Start it with `openclaw gateway`, or set one up with `openclaw up`.".to_owned(),
+                    false => {
+                        let last_good = last_good_line(&invocation.paths, "openclaw gateway");
+                        let mend = "Correct the file before a start: openclaw config validate";
+                        [Some(mend.to_owned()), last_good]
+                            .into_iter()
+                            .flatten()
+                            .collect::<Vec<_>>()
+                            .join("\n")
+                    }
+                };
+                output::line(&advice)?;
             }
         }
         Ok(if self.check { exit_code::DEGRADED } else { exit_code::OK })

@@ -103,7 +103,8 @@ impl RestartArgs {
             return Err(Failure::with_code(format!("{why}\n{remedy}"), exit_code::CONFIG));
         }
         let before = client.call("system.info", &json!({}), Duration::from_secs(5))?;
-        let params = json!({"delayMs": self.delay, "reason": "openclaw restart", "useLastGood": self.anyway || had});
+        let params =
+            json!({"delayMs": self.delay, "reason": "openclaw restart", "useLastGood": self.anyway || had});
         let plan = client.call("gateway.restart", &params, Duration::from_secs(5))?;
         let wait = Duration::from_millis(plan["delayMs"].as_u64().unwrap_or(self.delay));
         if plan["cooldownMsApplied"].as_i64().unwrap_or_default() > 0 {

@@ -92,12 +92,11 @@ fn command_of(mut words: impl Iterator<Item = String>) -> String {
 /// `port`: as it was asked for. It is for a start, and there is none.
 fn already_running(mut client: Client, invocation: &Invocation, port: Option<&str>) -> Result<u8, Failure> {
     let info = client.call("system.info", &json!({}), INFO_TIMEOUT)?;
-    let file = super::config::read_file(invocation)?;
-    let env = file.env.clone();
-    let token = ConfigSnapshot::new(file.into(), crate::config::ConfigSource::File)
-        .ok()
-        .and_then(|snapshot| token_of(&snapshot))
-        .or_else(|| env.get("OPENCLAW_GATEWAY_TOKEN").map(str::to_owned));
+    let of_env = |env: &Environment| env.get("OPENCLAW_GATEWAY_TOKEN").map(str::to_owned);
+    let token = match super::config::in_force(invocation) {
+        Ok(snapshot) => token_of(&snapshot).or_else(|| of_env(snapshot.env())),
+        Err(_) => of_env(&invocation.env),
+    };
     output::line(&running_text(&info, token.as_deref(), &command()))?;
     match port.and_then(|port| other_port(&info, port, &command())) {
         Some(refusal) => Err(Failure::new(refusal)),

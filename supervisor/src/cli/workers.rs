@@ -65,7 +65,9 @@ fn stop(invocation: &Invocation, id: &str, json: bool) -> Result<u8, Failure> {
         return Ok(exit_code::OK);
     }
     output::line(&match output::text(&answer, "/lasts") {
-        "untilWanted" => format!("{id}: told to stop. It starts again by itself when it has something to answer."),
+        "untilWanted" => {
+            format!("{id}: told to stop. It starts again by itself when it has something to answer.")
+        }
         "untilStarted" => format!(
             "{id}: told to stop. It stays stopped, over restarts of the gateway too, until `openclaw workers start {id}`."
         ),
@@ -128,7 +130,8 @@ mod tests {
     #[test]
     fn why_it_rests_does_not_hide_its_last_crash() {
         let crash = json!({"ended": "exit code 1", "atMs": 0, "report": "7-agent_main-1.json"});
-        let mut worker = json!({"id": "agent:main", "state": "backoff", "why": "restarts often", "lastCrash": crash});
+        let mut worker =
+            json!({"id": "agent:main", "state": "backoff", "why": "restarts often", "lastCrash": crash});
         let shown = |worker: &Value| cells(worker, 60_000).pop().unwrap_or_default();
         let crash = "last crash 1m ago: exit code 1, crash/7-agent_main-1.json";
         assert_eq!(shown(&worker), format!("restarts often; {crash}"));

@@ -117,7 +117,9 @@ fn of_issue(id: &'static str, severity: Severity, issue: &Issue, file: &ConfigFi
         0 => path.to_string(),
         line => format!("{path}:{line}:{}", issue.column),
     };
-    let hint = issue.hint.clone().unwrap_or_else(|| "correct the value".to_owned());
+    // Without a path it is the text, not a value of it.
+    let usual = if issue.path.is_empty() { "correct the file there" } else { "correct the value" };
+    let hint = issue.hint.clone().unwrap_or_else(|| usual.to_owned());
     let finding =
         Finding::new(id, severity, place, format!("{}: {}", issue.shown_path(), issue.message)).remedy(hint);
     match (severity, &issue.hint) {

@@ -115,3 +115,14 @@ fn validate_counts_missing_variables_as_errors() {
     let out = validation_json(&file, &validation_issues(&file, &disk.paths, &none));
     assert_eq!((&out["valid"], &out["knownNotBuilt"]), (&json!(true), &json!(["browser"])));
 }
+
+#[test]
+fn a_tier_that_no_worker_can_reach_is_refused_with_the_strongest_that_one_can() {
+    let (_dir, disk) = disk("{isolation: {min: 'T3'}}");
+    let told = set(&mut stopped(&disk), "isolation.min", "'T1'", false).map_err(|error| error.to_string());
+    let told = told.expect_err("refused");
+    assert!(told.contains("isolation.min: "), "{told}");
+    assert!(told.contains("this gateway does not offer T1: \"T2\" is the strongest tier"), "{told}");
+    assert!(!told.contains("did you mean"), "one hint: {told}");
+    assert!(set(&mut stopped(&disk), "isolation.min", "'T2'", false).is_ok());
+}
