@@ -132,6 +132,15 @@ same_unit() {
   diff "$repo/deploy/systemd/system/$unit" "$root/etc/systemd/system/$unit"
 }
 
+# The kernel's word for it, and the gateway's. Limits are in force where the host gives controllers.
+control_groups() {
+  local tree
+  tree=/sys/fs/cgroup$(show ControlGroup)
+  inside grep -qx "$(show MainPID)" "$tree/supervisor/cgroup.procs" || { echo "the gateway has not moved aside"; return 1; }
+  inside sh -c "cat $tree/workers-*/agent_main.*/cgroup.procs" | grep -q . || { echo "no group of agent:main"; return 1; }
+  inside env OPENCLAW_STATE_DIR=/var/lib/openclaw openclaw status --deep | grep 'Control groups: one for each worker'
+}
+
 verify() {
   inside systemd-analyze verify "/etc/systemd/system/$unit" 2>&1 | tee /dev/stderr | grep -q . && return 1
   return 0
@@ -245,6 +254,7 @@ main() {
   check "install: the unit is written, enabled and started" install
   check "ready" ready
   check "the installed unit is the committed one" same_unit
+  check "each worker has a control group of its own below the unit's" control_groups
   check "systemd-analyze verify says nothing" verify
   check "systemd-analyze security: exposure at most 4.5" exposure
   check "the listeners are in the store" test "$(show NFileDescriptorStore)" -ge 1

@@ -131,6 +131,16 @@ pub fn explain_end(exit: Exit, text: &str, policy: &ToolPolicy) -> Option<String
     }
 }
 
+/// The kernel ended a process of the agent's control group, in which the worker and all of its commands count together. Which
+/// one it was is not to be seen.
+pub fn explain_memory(policy: &ToolPolicy) -> String {
+    format!(
+        "[isolation: out of memory: while this ran, the kernel ended a process of this agent, whose commands may use {} MiB \
+         together ({}.memoryMb)]",
+        policy.memory_mb, policy.key
+    )
+}
+
 /// How a program tells a refusal: at the end of a line, after its own name or the file's. A text that only speaks of refusals (a
 /// page of a manual, a log) is no reason for a note after a command that went well.
 fn tells_refusal(line: &str) -> bool {

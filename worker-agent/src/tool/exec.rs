@@ -308,7 +308,10 @@ fn finished(running: &Running, ended: Ended, warnings: &str) -> ToolOutcome {
         Exit::Code(code) => json!(code),
         Exit::Signal(_) => Value::Null,
     };
-    let why = confined::current().and_then(|known| confined::explain_end(ended.exit, text, &known.policy));
+    let why = confined::current().and_then(|known| {
+        let memory = || running.memory_ran_out().then(|| confined::explain_memory(&known.policy));
+        confined::explain_end(ended.exit, text, &known.policy).or_else(memory)
+    });
     let why = why.map(|why| format!("\n\n{why}")).unwrap_or_default();
     let mut outcome = ToolOutcome::text(format!("{warnings}{cut}{shown}{reason}{why}")).with_details(json!({
         "status": if failed { "failed" } else { "completed" },

@@ -21,6 +21,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use proto::runtime::cgroup::{folder_of, oom_kills};
+
 use super::{
     launcher::Exit,
     output::Tail,
@@ -93,6 +95,8 @@ pub struct Running {
     pub about: About,
     pub started_at: SystemTime,
     started: Instant,
+    /// Kills for want of memory in the worker's control group when it was started.
+    memory_kills: Option<u64>,
     kill: CancellationToken,
     output: Mutex<Output>,
     input: tokio::sync::Mutex<Option<pipe::Sender>>,
@@ -123,7 +127,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The worker and its commands share one group, where the host has groups; see [`proto::runtime::cgroup`].
+fn own_group_kills() -> Option<u64> {
+    oom_kills(&folder_of("self")?)
+}
+
 impl Running {
+    /// The kernel has ended something of this agent for want of memory since the command was started.
+    pub fn memory_ran_out(&self) -> bool {
+        matches!((self.memory_kills, own_group_kills()), (Some(before), Some(now)) if now > before)
+    }
+
     /// The end, if it has ended.
     pub fn ended(&self) -> Option<Ended> {
         *self.ended.borrow()
@@ -229,6 +243,7 @@ impl Table {
             env: Arc::clone(&about.env),
             input: about.input,
         };
+        let memory_kills = own_group_kills();
         proto::runtime::failpoint::hit("ag.tool.spawn");
         let started = self.spawner.spawn(request).await?;
         let pipes = Pipes::of(started)?;
@@ -239,6 +254,7 @@ impl Table {
             about,
             started_at: SystemTime::now(),
             started: Instant::now(),
+            memory_kills,
             kill: CancellationToken::new(),
             output: Mutex::new(Output {
                 tail: Tail::new(OUTPUT_BYTES_MAX),
