@@ -72,6 +72,8 @@ async function chat({ client, events }) {
   assert.deepEqual(history.messages.map((message) => message.role), ["user", "assistant"]);
   const { sessions } = await client.request("sessions.list", { includeGlobal: true, includeUnknown: true, limit: 50 });
   assert.ok(sessions.some((row) => row.key === "agent:main:main"));
+  const machine = await client.request("system.info", {});
+  assert.ok(machine.machineName && machine.memoryTotalBytes > 0, JSON.stringify(machine));
   return deltas.length;
 }
 

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::prompt::bootstrap::Caps;
 use crate::prompt::skills::SkillSettings;
 use crate::provider::models::Models;
+use crate::session::compaction;
 use crate::session::reset::ResetSettings;
 use crate::tool::config::{AgentToolsConfig, ToolSettings, ToolsConfig, keep_built_keys};
 
@@ -62,6 +63,7 @@ pub struct AgentSettings {
     pub aliases: Vec<(String, String)>,
     pub owners: Vec<String>,
     pub context_tokens: Option<u64>,
+    pub compaction: compaction::Settings,
 }
 
 /// `identity` of an agent.
@@ -186,6 +188,7 @@ impl AgentSettings {
             aliases: aliases.collect(),
             owners: strings(config.pointer("/commands/ownerAllowFrom")).unwrap_or_default(),
             context_tokens: defaults.get("contextTokens").and_then(Value::as_u64),
+            compaction: lenient(defaults.get("compaction")),
         }
     }
 }

@@ -225,7 +225,9 @@ pub fn keys(
 /// rests.
 pub fn pinned(mut keys: Vec<KeyChoice>, pin: Option<&Pin>) -> Vec<KeyChoice> {
     let Some(pin) = pin else { return keys };
-    let Some(at) = keys.iter().position(|key| key.profile.as_ref() == Some(&pin.profile)) else { return keys };
+    let Some(at) = keys.iter().position(|key| key.profile.as_ref() == Some(&pin.profile)) else {
+        return keys;
+    };
     if pin.by_user {
         return vec![keys.swap_remove(at)];
     }

@@ -1,6 +1,7 @@
 //! The providers and models that are known without any configuration. A table, nothing else: a model that is
 //! not here still works by its reference, with cautious assumptions (`Model::unknown`).
 
+use super::http::origin;
 use super::model::{Input, Model, Price};
 
 /// A provider that works as soon as it has a key, or at once when it needs none.
@@ -39,6 +40,13 @@ const fn known(
 }
 
 impl BuiltIn {
+    /// The api kind at this base URL. Of another server than the vendor's own, when nothing is said of its api, the
+    /// kind is assumed that nearly all of them speak.
+    pub fn api_at(&self, base_url: Option<&str>) -> &'static str {
+        let own = base_url.is_none_or(|url| origin(url) == origin(self.base_url));
+        if own || !matches!(self.id, "openai" | "google") { self.api } else { COMPLETIONS }
+    }
+
     /// Full descriptions of the provider's known models.
     pub fn models(&self) -> impl Iterator<Item = Model> + '_ {
         self.models.iter().map(|k| {
@@ -129,14 +137,22 @@ pub const ALL: &[BuiltIn] = &[
         keyless: false,
         models: ANTHROPIC,
     },
-    completions("openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"], OPENAI),
-    // Google's OpenAI-compatible endpoint.
-    completions(
-        "google",
-        "https://generativelanguage.googleapis.com/v1beta/openai",
-        &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
-        GOOGLE,
-    ),
+    BuiltIn {
+        id: "openai",
+        api: "openai-responses",
+        base_url: "https://api.openai.com/v1",
+        env: &["OPENAI_API_KEY"],
+        keyless: false,
+        models: OPENAI,
+    },
+    BuiltIn {
+        id: "google",
+        api: "google-generative-ai",
+        base_url: "https://generativelanguage.googleapis.com/v1beta",
+        env: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+        keyless: false,
+        models: GOOGLE,
+    },
     completions("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"], GROQ),
     completions("xai", "https://api.x.ai/v1", &["XAI_API_KEY"], XAI),
     completions("moonshot", "https://api.moonshot.ai/v1", &["MOONSHOT_API_KEY"], MOONSHOT),

@@ -166,7 +166,12 @@ impl Models {
             if wants_key { auth::pinned(self.keys(&wanted.provider), self.pin.as_ref()) } else { Vec::new() };
         // The same key from two places is one key: a second refusal would tell nothing.
         let mut seen: Vec<Secret> = Vec::new();
-        keys.retain(|key| !seen.contains(&key.secret) && { seen.push(key.secret.clone()); true });
+        keys.retain(|key| {
+            !seen.contains(&key.secret) && {
+                seen.push(key.secret.clone());
+                true
+            }
+        });
         let key = keys.first();
         let keyless = !wants_key || built_in.is_some_and(|b| b.keyless) || http::is_local(base_url);
         let missing_key = (key.is_none() && !keyless).then(|| {
@@ -361,7 +366,7 @@ impl Models {
         }
         let api = configured
             .and_then(|c| c.api.as_deref())
-            .or(built_in.map(|b| b.api))
+            .or(built_in.map(|b| b.api_at(configured.and_then(|c| c.base_url.as_deref()))))
             .unwrap_or("openai-completions");
         let mut model = known.unwrap_or_else(|| Model::unknown(&wanted.provider, &wanted.id, api));
         model.api = api.to_owned();
@@ -407,7 +412,7 @@ impl Inner {
 }
 
 fn now_ms() -> f64 {
-    jiff::Timestamp::now().as_millisecond() as f64
+    crate::clock::now_ms() as f64
 }
 
 fn overlay(model: &mut Model, own: &ModelSettings) {

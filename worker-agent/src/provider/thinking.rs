@@ -141,21 +141,27 @@ pub fn resolve(wishes: &[Option<ThinkingLevel>], reasoning: bool) -> ThinkingLev
 }
 
 /// The level to repeat a request with after the vendor refused `now`: the highest one that its words offer below
-/// `now`, else `off`; `low` where it says that reasoning cannot be switched off. `None` when the refusal is about
+/// `now`, else `off`; where reasoning cannot be switched off, the lowest one that they offer, else `low`. `None` when the refusal is about
 /// something else.
 pub fn after_refusal(now: ThinkingLevel, words: &str) -> Option<ThinkingLevel> {
     let text = words.to_lowercase();
-    if text.contains("reasoning is mandatory") || text.contains("reasoning cannot be disabled") {
+    let mandatory = ["reasoning is mandatory", "reasoning cannot be disabled", "only works in thinking mode"];
+    if mandatory.iter().any(|w| text.contains(w)) {
         return (now == ThinkingLevel::Off).then_some(ThinkingLevel::Low);
     }
     let about_thinking = ["reasoning", "thinking", "effort"].iter().any(|w| text.contains(w));
     let refused = ["not support", "unsupported", "supported values", "invalid value", "does not allow"];
-    if now == ThinkingLevel::Off || !about_thinking || !refused.iter().any(|w| text.contains(w)) {
+    if !about_thinking || !refused.iter().any(|w| text.contains(w)) {
         return None;
     }
     let offered = text.split_once("supported values").map(|(_, list)| list).unwrap_or_default();
     let words: Vec<&str> = offered.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-    let best = ThinkingLevel::ALL.into_iter().rev().find(|l| *l < now && words.contains(&l.as_str()));
+    let offers = |l: &ThinkingLevel| *l != ThinkingLevel::Off && words.contains(&l.as_str());
+    if now == ThinkingLevel::Off {
+        // The model cannot do without: the least that it offers.
+        return ThinkingLevel::ALL.into_iter().find(offers);
+    }
+    let best = ThinkingLevel::ALL.into_iter().rev().find(|l| *l < now && offers(l));
     Some(best.unwrap_or(ThinkingLevel::Off))
 }
 
@@ -196,6 +202,11 @@ mod tests {
             after_refusal(Off, "Reasoning is mandatory for this endpoint and cannot be disabled."),
             Some(Low)
         );
+        let none = "Unsupported value: 'none' is not supported with this model. Supported values are: 'medium' and 'high'. (reasoning.effort)";
+        assert_eq!(after_refusal(Off, none), Some(Medium));
+        let gemini = "Budget 0 is invalid. This model only works in thinking mode.";
+        assert_eq!(after_refusal(Off, gemini), Some(Low));
+        assert_eq!(after_refusal(Off, "\"llama\" does not support thinking"), None);
         assert_eq!(after_refusal(High, "messages.3: tool id is not valid"), None);
     }
 

@@ -32,7 +32,10 @@ fn oauth_then_token_then_key_and_the_tired_ones_last() {
     assert!(order[2].bearer && !order[0].bearer);
     let auth: AuthSection =
         serde_json::from_value(json!({ "order": { "p": ["p:key", "p:missing", "p:key2"] } })).unwrap();
-    assert_eq!(sources(&stored.ordered("p", &auth, &of(&stored), NOW_MS)), ["profile:p:key", "profile:p:key2"]);
+    assert_eq!(
+        sources(&stored.ordered("p", &auth, &of(&stored), NOW_MS)),
+        ["profile:p:key", "profile:p:key2"]
+    );
 }
 
 #[test]
@@ -47,7 +50,8 @@ fn profile_then_environment_then_config() {
         ("MY_KEY".to_owned(), secret("named")),
     ]);
     let config: ProviderSettings = serde_json::from_value(json!({ "apiKey": "MY_KEY" })).unwrap();
-    let found = keys("anthropic", Some(&config), &AuthSection::default(), &stored, &secrets, &of(&stored), NOW_MS);
+    let found =
+        keys("anthropic", Some(&config), &AuthSection::default(), &stored, &secrets, &of(&stored), NOW_MS);
     assert_eq!(
         sources(&found),
         [
@@ -60,8 +64,16 @@ fn profile_then_environment_then_config() {
     assert!(found[2].bearer, "a set-up token is told by its prefix");
     let unresolved: ProviderSettings = serde_json::from_value(json!({ "apiKey": "${NOT_SET}" })).unwrap();
     assert!(
-        keys("mine", Some(&unresolved), &AuthSection::default(), &AuthProfiles::default(), &secrets, &|_| Stats::default(), NOW_MS)
-            .is_empty()
+        keys(
+            "mine",
+            Some(&unresolved),
+            &AuthSection::default(),
+            &AuthProfiles::default(),
+            &secrets,
+            &|_| Stats::default(),
+            NOW_MS
+        )
+        .is_empty()
     );
     assert_eq!(env_names("my-own.host"), ["MY_OWN_HOST_API_KEY"]);
 }
@@ -83,7 +95,11 @@ fn files_are_read_through_to_main_and_bad_ones_are_empty() {
     assert_eq!(texts, ["own", "main"]);
     assert!(!format!("{found:?}").contains("own\""), "secrets never print");
     std::fs::write(&own, "{ not json").unwrap();
-    assert!(AuthProfiles::read(&own, None).ordered("p", &AuthSection::default(), &|_| Stats::default(), NOW_MS).is_empty());
+    assert!(
+        AuthProfiles::read(&own, None)
+            .ordered("p", &AuthSection::default(), &|_| Stats::default(), NOW_MS)
+            .is_empty()
+    );
     assert!(AuthProfiles::read(&dir.path().join("none.json"), None).profiles.is_empty());
 }
 

@@ -29,6 +29,33 @@ fn built_in_providers_work_with_a_key_alone() {
 }
 
 #[test]
+fn the_vendors_own_servers_are_asked_in_their_own_way() {
+    let at = |url: Value| {
+        let all = models(
+            json!({ "models": { "providers": { "openai": url, "google": url, "ollama": url } } }),
+            &[],
+        );
+        ["openai/gpt-5.2", "google/gemini-3-pro-preview", "ollama/m"]
+            .map(|m| select(&all, m).unwrap().model.api.clone())
+    };
+    let own = ["openai-responses", "google-generative-ai", "ollama"];
+    assert_eq!(at(json!({})), own);
+    assert_eq!(
+        at(json!({ "baseUrl": "http://proxy/v1" })),
+        ["openai-completions", "openai-completions", "ollama"]
+    );
+    assert_eq!(
+        at(json!({ "baseUrl": "http://proxy/v1", "api": "openai-responses" })),
+        ["openai-responses"; 3]
+    );
+    let all = models(
+        json!({ "models": { "providers": { "openai": { "baseUrl": "https://api.openai.com/v1" } } } }),
+        &[],
+    );
+    assert_eq!(select(&all, "openai/gpt-5.2").unwrap().model.api, "openai-responses");
+}
+
+#[test]
 fn mistakes_are_named() {
     let config = json!({ "models": { "providers": { "mine": { "api": "openai-completions" }, "odd": { "baseUrl": "http://h", "api": "smoke-signals" } } } });
     let all = models(config, &[]);
