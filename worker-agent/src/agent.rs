@@ -44,11 +44,19 @@ pub struct Agent {
     pub registry: Registry,
     pub up: Arc<dyn Upstream>,
     active: RwLock<Active>,
-    runs: Mutex<HashMap<String, Stopper>>,
+    runs: Mutex<HashMap<String, Busy>>,
     left: Notify,
     /// Lines for the next turn of a session: background commands that ended.
     notices: Mutex<HashMap<String, Vec<String>>>,
     pub commands: Arc<Table>,
+}
+
+/// What a session is busy with.
+#[derive(Clone)]
+struct Busy {
+    stopper: Stopper,
+    /// No run, but a summary after one.
+    upkeep: bool,
 }
 
 /// Lines that wait for one session; older ones go first.
@@ -105,13 +113,40 @@ impl Agent {
     }
 
     /// Notes that a session is in a run; false when it already is. One run per session is the supervisor's rule; this
-    /// keeps a second one from ever writing the same transcript.
-    pub fn enter(&self, session_key: &str, stopper: Stopper) -> bool {
+    /// keeps a second one from ever writing the same transcript. A summary that is being made is waited for; a stop of
+    /// the run stops it.
+    pub async fn enter_run(&self, session_key: &str, stopper: Stopper) -> bool {
+        loop {
+            let left = self.left.notified();
+            let mut left = std::pin::pin!(left);
+            // Registered before the look: an end in between is not missed.
+            left.as_mut().enable();
+            match self.enter(session_key, Busy { stopper: stopper.clone(), upkeep: false }) {
+                None => return true,
+                Some(Busy { upkeep: false, .. }) => return false,
+                Some(busy) => tokio::select! {
+                    () = &mut left => {}
+                    () = stopper.stopped() => {
+                        busy.stopper.stop("abort");
+                        left.await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// The same for a summary after a run; false when something else has begun.
+    pub fn enter_upkeep(&self, session_key: &str, stopper: Stopper) -> bool {
+        self.enter(session_key, Busy { stopper, upkeep: true }).is_none()
+    }
+
+    /// What the session is busy with, if it is.
+    fn enter(&self, session_key: &str, busy: Busy) -> Option<Busy> {
         match locked(&self.runs).entry(session_key.to_owned()) {
-            Entry::Occupied(_) => false,
+            Entry::Occupied(held) => Some(held.get().clone()),
             Entry::Vacant(free) => {
-                free.insert(stopper);
-                true
+                free.insert(busy);
+                None
             }
         }
     }
@@ -126,8 +161,8 @@ impl Agent {
         let wait = async {
             loop {
                 let left = self.left.notified();
-                let Some(stopper) = locked(&self.runs).get(session_key).cloned() else { return };
-                stopper.stop(why);
+                let Some(busy) = locked(&self.runs).get(session_key).cloned() else { return };
+                busy.stopper.stop(why);
                 left.await;
             }
         };

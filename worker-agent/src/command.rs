@@ -4,6 +4,7 @@
 use crate::agent::{Active, Agent};
 use crate::tool::BoxFuture;
 
+pub mod compact;
 pub mod context;
 pub mod help;
 pub mod new;
@@ -25,6 +26,10 @@ pub struct Asked<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Reply(String),
+    /// The older part of the conversation is summarised; the run answers with what came of it.
+    Compact {
+        wishes: String,
+    },
     /// A new session, and the run goes on with `args` or a greeting.
     NewSession {
         is_new: bool,
@@ -45,7 +50,15 @@ pub trait Command: Sync {
 
 /// Every command, in the order of `/help`.
 pub fn all() -> &'static [&'static dyn Command] {
-    &[&new::New, &reset::Reset, &stop::Stop, &status::Status, &context::Context, &help::Help]
+    &[
+        &new::New,
+        &reset::Reset,
+        &stop::Stop,
+        &status::Status,
+        &compact::Compact,
+        &context::Context,
+        &help::Help,
+    ]
 }
 
 /// The command that a message is, and its arguments. A bot name behind the command and a colon are allowed.

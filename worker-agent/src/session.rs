@@ -3,6 +3,7 @@
 //!
 //! This process is the only writer of both files. Which session a message belongs to is decided in the supervisor.
 
+pub mod compaction;
 pub mod context;
 pub mod disk;
 pub mod entry;

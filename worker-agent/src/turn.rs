@@ -6,10 +6,12 @@ pub mod begin;
 pub mod bounds;
 pub mod call;
 pub mod chain;
+pub mod compact;
 pub mod control;
 pub mod driver;
 pub mod events;
 pub mod finish;
+pub mod guard;
 pub mod listen;
 pub mod media;
 pub mod payload;
@@ -20,7 +22,10 @@ pub mod source;
 pub mod state;
 pub mod stream_text;
 pub mod tools;
+pub mod upkeep;
 
+#[cfg(test)]
+mod compact_tests;
 #[cfg(test)]
 pub mod rig;
 #[cfg(test)]

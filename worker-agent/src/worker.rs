@@ -39,7 +39,7 @@ use crate::tool::registry::Registry;
 use crate::tool::running::{ExitNotice, Table};
 use crate::tool::spawner::Spawner;
 use crate::turn::control::{self, Reins, SHUTDOWN};
-use crate::turn::driver;
+use crate::turn::{driver, upkeep};
 
 /// Threads that may block on files at once.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -154,6 +154,7 @@ async fn run(started: Started, spawner: Spawner) -> Result<(), WorkerError> {
         rpcs: JoinSet::new(),
         draining: false,
         stopping: CancellationToken::new(),
+        resting: CancellationToken::new(),
     };
     worker.serve(greeted, notice_events).await;
     Ok(())
@@ -228,6 +229,8 @@ struct Worker {
     rpcs: JoinSet<()>,
     draining: bool,
     stopping: CancellationToken,
+    /// No upkeep of sessions any more: the worker is to end.
+    resting: CancellationToken,
 }
 
 enum Flow {
@@ -317,6 +320,7 @@ impl Worker {
             }
             SupToAgent::Drain(_) => {
                 self.draining = true;
+                self.resting.cancel();
                 return self.after_run();
             }
             // Answers reach who asked, not here.
@@ -351,12 +355,17 @@ impl Worker {
             runs.insert(run_id, Known { reins, acked: acked.clone() });
         }
         let (agent, link, runs) = (self.agent.clone(), self.link.clone(), self.runs.clone());
-        let stopping = self.stopping.clone();
+        let (stopping, resting) = (self.stopping.clone(), self.resting.clone());
+        let key = spec.session_key.clone();
         let shown = dump::Task::begin(format!("run {run_id}"));
         self.tasks.spawn(async move {
             let _shown = shown;
-            match driver::execute(agent, spec, control).await {
-                Some(done) => tell_until_acked(&link, done, &acked, &stopping).await,
+            match driver::execute(agent.clone(), spec, control).await {
+                Some(done) => {
+                    let told = done.clone();
+                    tell_until_acked(&link, done, &acked, &stopping).await;
+                    upkeep::after_turn(&agent, &told, &key, resting).await;
+                }
                 None => drop(locked(&runs).remove(&run_id)),
             }
         });
@@ -390,6 +399,7 @@ impl Worker {
             known.reins.stop(SHUTDOWN);
         }
         self.stopping.cancel();
+        self.resting.cancel();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_GRACE, ended).await.is_err() {
             tracing::warn!("runs did not stop in time; they go on from their transcripts");

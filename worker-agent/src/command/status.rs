@@ -92,7 +92,7 @@ fn token_lines(entry: &SessionEntry, window: Option<u64>) -> Vec<String> {
 }
 
 /// `950`, `14k`, `1.2m`.
-fn short(count: u64) -> String {
+pub fn short(count: u64) -> String {
     match count {
         0..1_000 => count.to_string(),
         1_000..10_000 => format!("{}.{}k", count / 1_000, count % 1_000 / 100),

@@ -3,7 +3,7 @@
 //! Two steps: `build` picks the messages (after the last compaction), `repair` makes every tool call be followed by
 //! exactly one result, which every vendor demands.
 
-use super::entry::{Body, Entry};
+use super::entry::{Body, Entry, RESULT_LIMIT};
 use super::message::{
     AssistantMessage, Block, Content, Message, StopReason, ToolCall, ToolResultMessage, UserMessage,
 };
@@ -14,9 +14,25 @@ pub const MISSING_RESULT: &str =
 
 /// Messages for the model, oldest first.
 pub fn build(branch: &[&Entry]) -> Vec<Message> {
+    let limit = branch.iter().enumerate().rev().find_map(|(at, entry)| {
+        let chars = entry.body.custom_data(RESULT_LIMIT)?.get("maxChars")?.as_u64()?;
+        Some((at, usize::try_from(chars).unwrap_or(usize::MAX)))
+    });
+    // Entries are numbered on the whole branch.
+    let shown = |first: usize, part: &[&Entry]| -> Vec<Message> {
+        let messages = part.iter().enumerate().filter_map(|(at, entry)| {
+            let message = visible(entry)?;
+            let limit = limit.filter(|(before, _)| first + at < *before);
+            Some(match limit {
+                Some((_, chars)) => with_short_result(message, chars),
+                None => message,
+            })
+        });
+        messages.collect()
+    };
     let last_compaction = branch.iter().rposition(|entry| matches!(entry.body, Body::Compaction { .. }));
     let mut messages = Vec::new();
-    let mut rest = branch;
+    let mut rest = (0, branch);
     if let Some(at) = last_compaction
         && let Some((before, from)) = branch.split_at_checked(at)
         && let Some((compaction, after)) = from.split_first()
@@ -27,15 +43,34 @@ pub fn build(branch: &[&Entry]) -> Vec<Message> {
             0,
         ));
         let kept = before.iter().position(|entry| entry.id == *first_kept_entry_id).unwrap_or(before.len());
-        messages.extend(before.iter().skip(kept).filter_map(|entry| visible(entry)));
-        rest = after;
+        messages.extend(shown(kept, before.get(kept..).unwrap_or_default()));
+        rest = (at + 1, after);
     }
-    messages.extend(rest.iter().filter_map(|entry| visible(entry)));
+    messages.extend(shown(rest.0, rest.1));
     repair(messages)
 }
 
+/// What stands in place of the end of a result that was cut for the model.
+pub const CUT_NOTE: &str =
+    "\n\n[The rest was left out to save context. Read it in parts with offset and limit if you need it.]";
+
+/// The beginning of a result that is longer than `chars`, up to a line's end if one is near.
+pub fn with_short_result(message: Message, chars: usize) -> Message {
+    let Message::ToolResult(mut result) = message else { return message };
+    if let Content::Blocks(blocks) = &mut result.content {
+        for block in blocks {
+            let Block::Text { text, .. } = block else { continue };
+            let Some((end, _)) = text.char_indices().nth(chars) else { continue };
+            let head = text.get(..end).unwrap_or_default();
+            let line = head.rfind('\n').filter(|at| *at >= end / 5 * 4).unwrap_or(end);
+            *text = format!("{}{CUT_NOTE}", text.get(..line).unwrap_or_default());
+        }
+    }
+    Message::ToolResult(result)
+}
+
 /// The message that an entry stands for, if it enters the context.
-fn visible(entry: &Entry) -> Option<Message> {
+pub fn visible(entry: &Entry) -> Option<Message> {
     match &entry.body {
         Body::Message { message } => Some(message.clone()),
         Body::BranchSummary { summary, .. } => Some(Message::user(

@@ -14,6 +14,8 @@ pub const FORMAT_VERSION: u32 = 3;
 pub const TURN_START: &str = "openclaw.turn-start";
 pub const TOOL_INTENT: &str = "openclaw.tool-intent";
 pub const TURN_FINAL: &str = "openclaw.turn-final";
+/// `{maxChars}`: longer results of tools before it are cut to this for the model.
+pub const RESULT_LIMIT: &str = "openclaw.result-limit";
 /// Written when a prompt could not be answered.
 pub const PROMPT_ERROR: &str = "openclaw:prompt-error";
 

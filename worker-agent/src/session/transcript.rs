@@ -21,6 +21,11 @@ pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// without the question (pictures are large), and a resumed run would not know that it had begun. Eighty results of the
 /// largest size fit.
 const TURN_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What no summary covers yet is kept up to this, until the next call of a model summarises it: otherwise a large picture
+/// would push a conversation out before anybody could.
+const LIVE_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// Above this the conversation is summarised, whatever a model's window would hold: the rest of the window is for a turn.
+pub const LIVE_BYTES_GOOD: usize = WINDOW_BYTES_MAX / 4 * 3;
 
 /// Why a transcript cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +60,8 @@ pub struct Transcript {
     window_bytes: usize,
     /// The turn that has a start and no final yet.
     open_turn: Option<OpenTurn>,
+    /// Number of the first entry that the last summary does not cover.
+    live_first: usize,
     /// Hex ids in use, so that a new one is new. Other ids cannot collide with ours.
     ids: HashSet<u32>,
     leaf: Option<String>,
@@ -92,6 +99,7 @@ impl Transcript {
             window: VecDeque::new(),
             window_bytes: 0,
             open_turn: None,
+            live_first: 0,
             ids: HashSet::new(),
             leaf: None,
             entries: 0,
@@ -157,6 +165,7 @@ impl Transcript {
             Body::Message { message: Message::User(_) } => "ag.c3.mid_write",
             Body::Message { message: Message::Assistant(_) } => "ag.c4.mid_write",
             Body::Message { message: Message::ToolResult(_) } => "ag.c6.mid_write",
+            Body::Compaction { .. } => "ag.compact.mid_write",
             body if body.custom_data(TURN_FINAL).is_some() => "ag.c7.mid_write",
             _ => return,
         };
@@ -220,6 +229,7 @@ impl Transcript {
         self.window_bytes += bytes;
         self.window.push_back((entry, bytes));
         self.follow_turn();
+        self.follow_summary();
         while self.window.len() > 1 && self.is_oldest_dispensable() {
             if let Some((_, dropped)) = self.window.pop_front() {
                 self.window_bytes -= dropped;
@@ -231,9 +241,27 @@ impl Transcript {
         let oldest = self.entries - self.window.len();
         let limit = match &self.open_turn {
             Some(turn) if oldest >= turn.first => TURN_BYTES_MAX,
+            _ if oldest >= self.live_first => LIVE_BYTES_MAX,
             _ => WINDOW_BYTES_MAX,
         };
         self.window_bytes > limit
+    }
+
+    /// After a summary only what it does not cover is needed.
+    fn follow_summary(&mut self) {
+        let Some((Entry { body: Body::Compaction { first_kept_entry_id, .. }, .. }, _)) = self.window.back()
+        else {
+            return;
+        };
+        let oldest = self.entries - self.window.len();
+        let kept = self.window.iter().position(|(entry, _)| entry.id == *first_kept_entry_id);
+        self.live_first = kept.map_or(self.entries - 1, |at| oldest + at);
+    }
+
+    /// Bytes of the entries that the last summary does not cover.
+    pub fn live_bytes(&self) -> usize {
+        let oldest = self.entries - self.window.len();
+        self.window.iter().skip(self.live_first.saturating_sub(oldest)).map(|(_, bytes)| bytes).sum()
     }
 
     /// Looks whether the newest entry begins a turn or ends the open one.
@@ -244,7 +272,8 @@ impl Transcript {
             // A resumed run writes another start: its turn began with the first one.
             if self.open_turn.as_ref().is_none_or(|turn| turn.run_id != run_id) {
                 let before = self.window.iter().rev().skip(1);
-                let is_user = |(entry, _): &&(Entry, usize)| matches!(entry.body.message(), Some(Message::User(_)));
+                let is_user =
+                    |(entry, _): &&(Entry, usize)| matches!(entry.body.message(), Some(Message::User(_)));
                 let questions = before.take_while(is_user).count();
                 self.open_turn = Some(OpenTurn { run_id, first: self.entries - 1 - questions });
             }

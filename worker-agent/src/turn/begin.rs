@@ -24,6 +24,8 @@ pub enum Begun {
     Turn(Box<Opening>),
     /// A command answered.
     Command(String),
+    /// The conversation is to be summarised, with these wishes.
+    Compact(String),
     /// The transcript holds the end of this run.
     Replay(Box<TurnFinal>, SessionEntry),
 }
@@ -52,6 +54,7 @@ pub async fn begin(agent: &Agent, active: &Active, spec: &RunSpec) -> Result<Beg
     }
     let (entry, words, notice) = match asked_for(agent, active, spec).await {
         Some(Outcome::Reply(text)) => return Ok(Begun::Command(text)),
+        Some(Outcome::Compact { wishes }) => return Ok(Begun::Compact(wishes)),
         Some(Outcome::NewSession { is_new }) => {
             let (entry, rest, notice) = new_session(agent, active, spec, is_new).await?;
             (entry, Some(rest), notice)

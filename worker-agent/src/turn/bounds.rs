@@ -7,7 +7,8 @@ use proto::wire::agent::OutPart;
 const PARTS_BYTES_MAX: usize = 400 * 1024;
 /// The reply as clients get it.
 const TEXT_BYTES_MAX: usize = 300 * 1024;
-const NOTE: &str = "\n\n[… cut here: the reply is too long to be sent. The transcript of this session has all of it.]";
+const NOTE: &str =
+    "\n\n[… cut here: the reply is too long to be sent. The transcript of this session has all of it.]";
 
 /// Shortens the longest parts until all fit.
 pub fn fit_parts(parts: &mut [OutPart]) {

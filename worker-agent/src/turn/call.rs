@@ -6,15 +6,16 @@ use proto::wire::agent::RunError;
 use serde_json::json;
 
 use super::ask::ask;
-use super::chain;
 use super::driver::Run;
 use super::listen::Outcome;
 use super::request::Reply;
 use super::source::ModelFacts;
+use super::{chain, compact};
 use crate::clock::now_ms;
 use crate::provider::ProviderError;
 use crate::provider::select::ModelRef;
 use crate::provider::types::StopReason;
+use crate::session::compaction::{WINDOW_TOKENS_GOOD, WINDOW_TOKENS_MIN};
 use crate::session::entry::{Body, PROMPT_ERROR};
 use crate::session::message::{AssistantMessage, Message};
 use crate::session::sessions::{Durability, SessionError};
@@ -40,6 +41,10 @@ pub async fn call_model(run: &mut Run) -> Result<(), SessionError> {
                 continue;
             }
         };
+        if let Some(refusal) = too_small(run, wanted, &facts) {
+            failures.push(unusable(&refusal));
+            continue;
+        }
         announce(run, wanted, primary.as_ref(), failures.last()).await;
         match ask(run, wanted, &facts).await? {
             Outcome::Answered(answer) => return answered(run, facts, answer).await,
@@ -62,6 +67,20 @@ pub async fn call_model(run: &mut Run) -> Result<(), SessionError> {
     }
     let error = chain::all_failed(failures).unwrap_or_else(|| unusable("no model is configured"));
     give_up(run, error, partial).await
+}
+
+/// Why a model is not asked: its window holds neither prompt nor answer.
+fn too_small(run: &Run, wanted: &ModelRef, facts: &ModelFacts) -> Option<String> {
+    let window = compact::budget(&run.active, facts).window;
+    if window < WINDOW_TOKENS_GOOD && run.heard.step == 1 {
+        tracing::warn!(model = %wanted, window, good = WINDOW_TOKENS_GOOD, "the model's window is small: conversations are summarised often");
+    }
+    (window < WINDOW_TOKENS_MIN).then(|| {
+        format!(
+            "{wanted}: its context window of {window} tokens is too small (at least {WINDOW_TOKENS_MIN}). Choose another \
+             model, or raise its contextWindow or agents.defaults.contextTokens."
+        )
+    })
 }
 
 /// Tells once that another model than the selected one answers.

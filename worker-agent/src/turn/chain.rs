@@ -12,10 +12,15 @@ use crate::session::store::SessionEntry;
 /// The model that the run or the session asks for, if one does.
 pub fn wish(run: &Run) -> Option<String> {
     let overrides = &run.spec.overrides;
-    match (&overrides.provider, &overrides.model) {
+    wish_of(overrides.provider.as_deref(), overrides.model.as_deref(), &run.entry)
+}
+
+/// The same from its parts: what the run wants, else what the session wants.
+pub fn wish_of(provider: Option<&str>, model: Option<&str>, entry: &SessionEntry) -> Option<String> {
+    match (provider, model) {
         (Some(provider), Some(model)) => Some(format!("{provider}/{model}")),
-        (None, Some(model)) => Some(model.clone()),
-        _ => run.entry.str("modelOverride").map(|model| match run.entry.str("providerOverride") {
+        (None, Some(model)) => Some(model.to_owned()),
+        _ => entry.str("modelOverride").map(|model| match entry.str("providerOverride") {
             Some(provider) if !model.contains('/') => format!("{provider}/{model}"),
             _ => model.to_owned(),
         }),

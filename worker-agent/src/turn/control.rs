@@ -32,6 +32,11 @@ pub struct Stopper {
 }
 
 impl Stopper {
+    /// Waits for the stop.
+    pub async fn stopped(&self) {
+        self.cancel.cancelled().await;
+    }
+
     /// The first reason counts.
     pub fn stop(&self, why: &str) {
         let _first_counts = self.why.set(why.to_owned());

@@ -15,7 +15,7 @@ use super::payload::FailedTool;
 use super::prepare::Prepared;
 use super::source::ModelFacts;
 use super::state::{End, Step, Turn, synthetic_text};
-use super::{call, chain, finish, tools};
+use super::{call, chain, finish, tools, upkeep};
 use crate::agent::{Active, Agent};
 use crate::clock::now_ms;
 use crate::provider::RetryBudget;
@@ -56,8 +56,12 @@ pub struct Heard {
     pub failed_models: Vec<ModelRef>,
     /// The model that clients were last told of, when it was not the selected one.
     pub announced: Option<ModelRef>,
-    /// Room for the conversation, once a model has found it too long.
-    pub budget_chars: Option<u64>,
+    /// Compactions so far.
+    pub compactions: u32,
+    /// Long results were cut for the model.
+    pub results_cut: bool,
+    /// The conversation is too long even for a summary: it begins anew.
+    pub beyond_help: bool,
     /// Number of the assistant message that is being streamed.
     pub message_no: u32,
     pub step: u32,
@@ -67,7 +71,7 @@ pub struct Heard {
 
 /// Runs to the end. None: the process is shutting down and the run goes on in the next one.
 pub async fn execute(agent: Arc<Agent>, spec: RunSpec, control: Control) -> Option<RunFinal> {
-    if !agent.enter(&spec.session_key, control.stopper()) {
+    if !agent.enter_run(&spec.session_key, control.stopper()).await {
         return Some(refused(&spec, "another run of this session is under way"));
     }
     let key = spec.session_key.clone();
@@ -98,6 +102,12 @@ async fn run(
     let opening = match begin::begin(&agent, &active, &spec).await? {
         Begun::Turn(opening) => opening,
         Begun::Command(text) => return finish::command(&agent, &active, &spec, text).await.map(Some),
+        Begun::Compact(words) => {
+            return match upkeep::command(&agent, &active, &spec, &control, words).await? {
+                Some(text) => finish::command(&agent, &active, &spec, text).await.map(Some),
+                None => Ok(None),
+            };
+        }
         Begun::Replay(record, entry) => {
             return Ok(Some(finish::replay(&agent, &active, &spec, &record, &entry).await));
         }

@@ -51,13 +51,18 @@ impl Events {
     pub fn delta(&self, message: u32, kind: DeltaKind, text: String) {
         self.up.progressed();
         if !text.is_empty() {
-            let delta = Delta { run_id: self.run_id, attempt: self.attempt, message, kind, text };
+            let delta =
+                Delta { run_id: self.run_id, attempt: self.attempt, message, kind, text, reply_to: None };
             self.up.send_lossy(AgentToSup::Delta(delta));
         }
     }
 
     pub async fn lifecycle(&self, data: Value) {
         self.event("lifecycle", data).await;
+    }
+
+    pub async fn compaction(&self, data: Value) {
+        self.event("compaction", data).await;
     }
 
     /// What was shown of this message is void: the model broke off and is asked again.

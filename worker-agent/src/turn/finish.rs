@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::driver::{Heard, Run};
 use super::events::Events;
-use super::{bounds, chain};
 use super::media;
 use super::payload::{self, Payload};
 use super::resume::TurnFinal;
 use super::state::{End, Stop};
+use super::{bounds, chain};
 use crate::agent::{Active, Agent, row};
 use crate::clock::now_ms;
 use crate::net_guard::{Guard, Policy};
@@ -58,12 +58,22 @@ pub async fn finish(mut run: Run, end: End) -> Result<RunFinal, SessionError> {
     final_record(&run, &done).await?;
     failpoint::hit("ag.c7.after");
     let entry = updated_entry(&run, end, titles).await?;
+    let entry = match run.heard.beyond_help && end == End::Failed {
+        // After the final record: a death in between has the message asked anew, in a session that has room for it.
+        true => run.agent.reset_session(&run.active, &run.spec.session_key, true, "reset").await?,
+        false => entry,
+    };
     let row = row(&run.active.setup.agent_id, &run.spec.session_key, &entry);
     run.agent.session_changed(row.clone(), "turn").await;
     done.session = Some(row);
     lifecycle_end(&run.events, &done).await;
     Ok(done)
 }
+
+/// To the person whose conversation could not even be summarised.
+const BEYOND_HELP: &str = "Sorry: this conversation grew too long for the model, even to be summarised, and a new one was \
+    started. Please send your message again. To prevent it, raise agents.defaults.compaction.reserveTokensFloor \
+    (20000 or more), or choose a model with a larger window. The old conversation is kept in the sessions folder.";
 
 /// Gives the run its error where it ended badly without one.
 fn settle(heard: &mut Heard, end: End) {
@@ -77,9 +87,13 @@ fn settle(heard: &mut Heard, end: End) {
             "tool",
             format!("The run was stopped after {} model calls.", super::state::MODEL_CALLS_MAX),
         )),
+        End::Failed if heard.beyond_help => Some(("context_overflow", BEYOND_HELP.to_owned())),
         End::Failed if heard.error.is_none() => Some(("internal", "The model gave no answer.".to_owned())),
         _ => None,
     };
+    if heard.beyond_help && end == End::Failed {
+        heard.error = None;
+    }
     if let Some((kind, message)) = error {
         heard.error.get_or_insert(RunError { kind: kind.into(), message, ..RunError::default() });
     }
@@ -182,7 +196,7 @@ fn meta(run: &Run, ended_ms: i64) -> Value {
     let usage = &heard.usage;
     let facts = heard.facts.clone().unwrap_or_default();
     json!({
-        "durationMs": ended_ms - heard.started_ms,
+        "durationMs": (ended_ms - heard.started_ms).max(0),
         "agentMeta": {
             "sessionId": run.log.session_id(),
             "provider": facts.provider,

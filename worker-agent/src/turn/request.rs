@@ -7,12 +7,6 @@ use crate::provider::{ModelRequest, ToolSpec};
 use crate::session::message::{AssistantMessage, Block, Content, Cost, Message, StopReason, ToolCall, Usage};
 use crate::tool::registry::Definition;
 
-/// Share of a model's window that the conversation may fill, in percent: the rest is for the prompt, the tools and
-/// the answer.
-const WINDOW_PERCENT_MAX: u64 = 75;
-/// Characters per token, for estimates.
-const CHARS_PER_TOKEN: u64 = 4;
-
 /// Messages in the shape of the provider layer. Images go only to models that read them.
 pub fn messages(messages: &[Message], reads_images: bool) -> Vec<wire::Message> {
     messages.iter().map(|message| one(message, reads_images)).collect()
@@ -101,66 +95,6 @@ pub fn tools(definitions: &[Definition]) -> Vec<ToolSpec> {
             parameters: tool.parameters.clone(),
         })
         .collect()
-}
-
-/// Leaves the oldest turns out when the conversation would not fit the window. A turn goes as a whole, so that no
-/// result loses its call; the newest always stays.
-pub fn fit(messages: Vec<Message>, budget_chars: u64) -> Fitted {
-    let sizes: Vec<u64> = messages.iter().map(chars).collect();
-    let mut total: u64 = sizes.iter().sum();
-    let mut from = 0;
-    for next in starts_of(&messages).skip(1) {
-        if total <= budget_chars {
-            break;
-        }
-        total -= sizes.get(from..next).map_or(0, |dropped| dropped.iter().sum());
-        from = next;
-    }
-    let turns = starts_of(&messages).filter(|at| *at >= from).count();
-    Fitted { messages: messages.into_iter().skip(from).collect(), chars: total, turns }
-}
-
-/// What is sent of a conversation.
-#[derive(Debug)]
-pub struct Fitted {
-    pub messages: Vec<Message>,
-    /// Characters, as [`fit`] counts them.
-    pub chars: u64,
-    pub turns: usize,
-}
-
-/// Characters of conversation that a window has room for. An estimate: a vendor that counts otherwise refuses, and the
-/// call is repeated with less.
-pub fn budget_chars(window_tokens: u64, fixed_chars: u64) -> u64 {
-    let room = window_tokens.saturating_mul(CHARS_PER_TOKEN * WINDOW_PERCENT_MAX) / 100;
-    room.saturating_sub(fixed_chars)
-}
-
-/// Where turns begin.
-fn starts_of(messages: &[Message]) -> impl Iterator<Item = usize> {
-    let starts = messages.iter().enumerate();
-    starts.filter(|(_, message)| matches!(message, Message::User(_))).map(|(at, _)| at)
-}
-
-/// An image costs about 1200 tokens, whatever its bytes.
-const IMAGE_CHARS: u64 = 1200 * CHARS_PER_TOKEN;
-
-fn chars(message: &Message) -> u64 {
-    match message.content() {
-        Content::Text(text) => text.len() as u64,
-        Content::Blocks(list) => list
-            .iter()
-            .map(|block| match block {
-                Block::Text { text, .. } => text.len() as u64,
-                Block::Thinking { thinking, .. } => thinking.len() as u64,
-                Block::Image { .. } => IMAGE_CHARS,
-                Block::ToolCall { arguments, .. } => {
-                    Value::Object(arguments.clone()).to_string().len() as u64
-                }
-                Block::Other(_) => 0,
-            })
-            .sum(),
-    }
 }
 
 /// Collects the events of one reply into a message. Thoughts, texts and calls keep their order.
@@ -284,20 +218,6 @@ pub fn tool_call(call: &ToolCall) -> crate::tool::ToolCall {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_oldest_turns_go_first_and_the_newest_stays() {
-        let turn = |text: &str| {
-            [Message::user(text, 1), Message::Assistant(AssistantMessage::ours("y".repeat(100), 1))]
-        };
-        let all: Vec<Message> = ["a", "b", "c"].iter().flat_map(|text| turn(&text.repeat(100))).collect();
-        let fitted = |tokens| fit(all.clone(), budget_chars(tokens, 0));
-        assert_eq!(fitted(10_000).messages.len(), 6);
-        // 140 tokens are 560 characters, 75 % of them 420: two turns.
-        let two = fitted(140);
-        assert_eq!((two.messages.len(), two.chars, two.turns), (4, 400, 2));
-        assert_eq!(fitted(1).messages.len(), 2);
-    }
 
     #[test]
     fn a_reply_keeps_its_order_and_its_ids_apart() {

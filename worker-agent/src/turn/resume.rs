@@ -161,7 +161,7 @@ fn after_start<'a, 'b>(branch: &'a [&'b Entry], run_id: &str) -> Option<(i64, &'
 }
 
 /// The run that a commit record belongs to.
-fn owner<'a>(entry: &'a Entry) -> Option<&'a str> {
+fn owner(entry: &Entry) -> Option<&str> {
     let data = [TURN_START, TOOL_INTENT, TURN_FINAL].iter().find_map(|kind| entry.body.custom_data(kind));
     data?.get("runId")?.as_str()
 }

@@ -21,6 +21,8 @@ pub struct ModelFacts {
     pub api: String,
     /// Tokens.
     pub context_window: u64,
+    /// Longest reply that may be asked for, in tokens. 0 = not known.
+    pub reply_tokens_max: u64,
     pub reasoning: bool,
     /// `params.thinking` of the model's own settings.
     pub thinking: Option<ThinkingLevel>,
@@ -81,6 +83,7 @@ impl ModelSource for Models {
             id: model.id.clone(),
             api: model.api.clone(),
             context_window: u64::from(model.context_window),
+            reply_tokens_max: u64::from(model.max_tokens),
             reasoning: model.reasoning,
             thinking: selected.params.get("thinking").and_then(Value::as_str).and_then(ThinkingLevel::parse),
             reads_images: model.reads_images(),

@@ -50,33 +50,6 @@ async fn a_panic_fails_its_run_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_conversation_that_is_too_long_for_the_model_loses_its_older_turns() {
-    let overflow = || Line::Fails("", Reason::ContextOverflow);
-    let rig =
-        Rig::new([Line::Text("one"), Line::Text("two"), Line::Text("three"), overflow(), Line::Text("four")])
-            .await;
-    for text in ["first", "second", "third"] {
-        rig.say(text).await;
-    }
-    let done = rig.say("fourth").await;
-    assert_eq!((done.status, done.text.as_str()), (RunStatus::Ok, "four"));
-    let (refused, taken) = (rig.script.conversation(3), rig.script.conversation(4));
-    assert_eq!(refused.len(), 7);
-    assert!(taken.len() < refused.len() && taken.last() == refused.last(), "{taken:?}");
-    assert!(taken[0].ends_with("] third"), "whole turns go: {taken:?}");
-}
-
-#[tokio::test]
-async fn one_turn_that_is_too_long_is_an_error_that_says_so() {
-    let rig = Rig::new([Line::Fails("", Reason::ContextOverflow), Line::Text("short enough")]).await;
-    let failed = rig.say("much too long").await;
-    let error = failed.error.expect("an error");
-    assert!(error.message.contains("/new"), "{}", error.message);
-    assert_eq!(rig.script.count(), 1);
-    assert_eq!(rig.say("hi").await.status, RunStatus::Ok);
-}
-
-#[tokio::test]
 async fn the_next_turn_sees_the_last_one() {
     let rig = Rig::new([Line::Text("one"), Line::Text("two")]).await;
     rig.say("first").await;

@@ -211,14 +211,30 @@ fn memory_holds_a_window_and_the_file_everything() {
     let path = dir.path().join("s.jsonl");
     let mut transcript = open(&path);
     let long = "x".repeat(300_000);
+    let mut last = String::new();
     for _ in 0..20 {
-        transcript.append(assistant(&long), NOW).unwrap();
+        last = transcript.append(assistant(&long), NOW).unwrap();
     }
-    assert!(transcript.window_bytes <= WINDOW_BYTES_MAX);
-    assert_eq!(transcript.len(), 20);
+    // More than the window, but nothing has summarised it yet.
+    assert_eq!((transcript.len(), transcript.branch().len()), (20, 20));
+    assert!(transcript.live_bytes() > WINDOW_BYTES_MAX);
+    let summary = |first_kept: String| Body::Compaction {
+        summary: "s".into(),
+        first_kept_entry_id: first_kept,
+        tokens_before: 1,
+        details: None,
+    };
+    transcript.append(summary(last), NOW).unwrap();
+    assert!(transcript.window_bytes <= WINDOW_BYTES_MAX && transcript.live_bytes() < 400_000);
     assert!(transcript.branch().len() < 20);
+    assert_eq!(transcript.context().len(), 2);
     drop(transcript);
-    assert_eq!(open(&path).len(), 20);
+    let mut again = open(&path);
+    assert_eq!(again.len(), 21);
+    for _ in 0..50 {
+        again.append(assistant(&long), NOW).unwrap();
+    }
+    assert!(again.window_bytes <= LIVE_BYTES_MAX, "what nobody can summarise does not stay for ever");
 }
 
 #[test]
@@ -244,7 +260,7 @@ fn an_open_turn_stays_in_memory_whole_and_is_let_go_at_its_end() {
     let start = |run: &str| Body::custom(TURN_START, json!({"runId": run}));
     transcript.append(user("before"), NOW).unwrap();
     // Larger than the window by itself, as pictures are.
-    let question = "q".repeat(WINDOW_BYTES_MAX + 1);
+    let question = "q".repeat(LIVE_BYTES_MAX + 1);
     transcript.append(user(&question), NOW).unwrap();
     transcript.append(start("r1"), NOW).unwrap();
     for _ in 0..3 {
@@ -252,13 +268,20 @@ fn an_open_turn_stays_in_memory_whole_and_is_let_go_at_its_end() {
         transcript.append(start("r1"), NOW).unwrap();
     }
     let asked = |transcript: &Transcript| {
-        transcript.context().iter().any(|message| matches!(message, Message::User(user) if user.content.text() == question))
+        transcript
+            .context()
+            .iter()
+            .any(|message| matches!(message, Message::User(user) if user.content.text() == question))
     };
     assert!(asked(&transcript));
     drop(transcript);
     let mut again = open(&path);
     assert!(asked(&again), "also when the file is read again");
-    assert!(!again.branch().iter().any(|entry| matches!(entry.body.message(), Some(Message::User(u)) if u.content.text() == "before")));
+    assert!(
+        !again.branch().iter().any(
+            |entry| matches!(entry.body.message(), Some(Message::User(u)) if u.content.text() == "before")
+        )
+    );
     again.append(Body::custom(TURN_FINAL, json!({"runId": "r1"})), NOW).unwrap();
-    assert!(!asked(&again) && again.window_bytes <= WINDOW_BYTES_MAX);
+    assert!(!asked(&again) && again.window_bytes <= LIVE_BYTES_MAX);
 }
