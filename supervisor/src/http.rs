@@ -20,7 +20,8 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -97,7 +98,10 @@ impl Ask {
                 if failure.counts() {
                     front.try_failed(RateScope::SharedSecret, &self.peer);
                 }
-                self.log_refusal(failure.code());
+                // A page or a probe that comes without one is no try.
+                if bearer.is_some() {
+                    self.log_refusal(failure.code());
+                }
                 Err(match failure {
                     AuthFailure::RateLimited { retry_after_ms } => rate_limited(retry_after_ms),
                     _ => error_json(StatusCode::UNAUTHORIZED, "Unauthorized", "unauthorized"),
@@ -238,4 +242,23 @@ fn upgrade(gw: Handles, peer: Peer, slot: Arc<Slot>, request: &mut Request<Incom
         out.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn somebody_who_guesses_does_not_fill_the_log() {
+        let mut refusals = Refusals { since: None, logged: 0, left_out: 0 };
+        let begin = Instant::now();
+        let logged = (0..1000).filter(|_| refusals.take(begin).is_some()).count();
+        assert_eq!(logged, REFUSALS_LOGGED_MAX as usize);
+        assert_eq!(
+            refusals.take(begin + REFUSALS_PER),
+            Some(1000 - REFUSALS_LOGGED_MAX),
+            "what was left out is said"
+        );
+        assert_eq!(refusals.take(begin + REFUSALS_PER), Some(0));
+    }
 }

@@ -180,6 +180,8 @@ pub trait Journal: Clone + Send + Sync + 'static {
     // ---- session index -------------------------------------------------------------------------------------------
 
     /// Newer `updated_ms` wins, an older row changes nothing; `deleted` rows are taken out.
+    fn session_changed(&self, rows: Vec<SessionRow>) -> impl Future<Output = Res<()>> + Send;
+    /// The same of rows that were read from a file: whatever is newer wins, by however much.
     fn session_put(&self, rows: Vec<SessionRow>) -> impl Future<Output = Res<()>> + Send;
     fn session_get(&self, session_key: String) -> impl Future<Output = Res<Option<SessionRow>>> + Send;
     /// By `updated_ms`, newest first.

@@ -20,6 +20,7 @@ pub mod shared;
 pub mod stop_words;
 pub mod stored;
 
+pub use blame::AloneWait;
 pub use lane_gate::LaneGate;
 
 use proto::wire::agent::{Origin, RunError, RunInput, RunOverrides, RunStatus, Target, Usage};
@@ -116,6 +117,8 @@ pub struct SchedulerStatus {
     pub active: Vec<ActiveRun>,
     pub queued: usize,
     pub draining: bool,
+    /// Runs that wait for another one's time alone with their agent's worker.
+    pub waits: Vec<blame::AloneWait>,
 }
 
 #[derive(Clone, Debug)]

@@ -126,7 +126,8 @@ struct Update<'a> {
 pub fn run(place: &Place, wish: &Wish, ask: &dyn Fn(&Path) -> Result<preflight::Answer, String>) -> Outcome {
     let begin = Instant::now();
     let sha = own_sum();
-    let before = Release { sha: sha.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), release: place.in_use() };
+    let before =
+        Release { sha: sha.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), release: place.in_use() };
     let mut update = Update { place, wish, steps: Vec::new() };
     let candidate = update.prepare(ask);
     let after = candidate.as_ref().ok().map(|candidate| Release {

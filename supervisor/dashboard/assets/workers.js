@@ -130,7 +130,7 @@ export class WorkerStrip {
 
   async poll() {
     try {
-      if (this.polls % INFO_EVERY_POLLS === 0) this.info = await this.gateway.request("system.info").catch(() => undefined);
+      if (this.polls % INFO_EVERY_POLLS === 0) this.info = await this.gateway.request("system.info", { gateway: true }).catch(() => undefined);
       this.polls += 1;
       const answer = await this.gateway.request("workers.list");
       this.workers = Array.isArray(answer) ? answer : (answer?.workers ?? []);

@@ -29,7 +29,7 @@ pub fn handles(state_dir: &Path, config: &Value, front: Shared, about: About) ->
             boot_id: Id::NIL,
             crash_dir: state_dir.join("crash"),
             next_epoch: Arc::new(|_| Box::pin(async { Ok(1) })),
-                held: std::collections::BTreeSet::new(),
+            held: std::collections::BTreeSet::new(),
             adopt_orphans: false,
         },
         Default::default(),

@@ -123,7 +123,7 @@ impl Pump {
     async fn session_changed(&self, changed: SessionChanged) {
         let SessionChanged { row, reason } = changed;
         let shared = self.core.shared();
-        if let Err(error) = shared.journal.session_put(vec![row.clone()]).await {
+        if let Err(error) = shared.journal.session_changed(vec![row.clone()]).await {
             tracing::warn!(session = row.key, %error, "session index not updated; it is rebuilt at the next start");
         }
         shared.fanout.emit(GatewayEvent::SessionChanged {

@@ -381,7 +381,7 @@ async fn start_workers(
                 Box::pin(async move { journal.next_epoch(worker.0).await.map_err(|error| error.to_string()) })
             }),
             adopt_orphans: true,
-            held: crate::rpc::workers::held(&handle).await,
+            held: crate::rpc::workers::held(handle).await,
         },
         carried,
     )

@@ -32,7 +32,8 @@ pub async fn run(handles: Handles, notify: Notify) {
 
 /// `3/4 workers ready (channel:telegram:main needsLogin); 2 runs; config ok`.
 pub fn line(workers: &[WorkerStatus], runs: usize, config: &str) -> String {
-    let wanted: Vec<_> = workers.iter().filter(|worker| worker.held || worker.state != State::Disabled).collect();
+    let wanted: Vec<_> =
+        workers.iter().filter(|worker| worker.held || worker.state != State::Disabled).collect();
     // An agent without work has no process, and needs none.
     let ready = |worker: &&&WorkerStatus| matches!(worker.state, State::Ready | State::Idle);
     let well = wanted.iter().filter(ready).count();

@@ -345,6 +345,10 @@ impl Journal for JournalHandle {
         self.write(move |c| outbox::operator::discard(c, out_id, now_us))
     }
 
+    fn session_changed(&self, rows: Vec<SessionRow>) -> impl Future<Output = Res<()>> + Send {
+        self.write(move |c| session_index::changed(c, &rows))
+    }
+
     fn session_put(&self, rows: Vec<SessionRow>) -> impl Future<Output = Res<()>> + Send {
         self.write(move |c| session_index::put(c, &rows))
     }

@@ -187,7 +187,7 @@ pub fn finish(conn: &Connection, end: &FinishRun) -> Result<Finished, JournalErr
         ledger::system_event_drop(conn, end.run_id)?;
     }
     if let Some(session) = &end.session {
-        session_index::put(conn, std::slice::from_ref(session))?;
+        session_index::changed(conn, std::slice::from_ref(session))?;
     }
     if let Some(usage) = &end.usage {
         ledger::usage_add(conn, usage)?;

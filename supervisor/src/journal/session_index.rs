@@ -43,7 +43,21 @@ fn facets(row: &SessionRow) -> Facets {
     Facets { label: text("label"), spawned_by: text("spawnedBy"), search }
 }
 
+/// Rows are told within this of their making, in whatever order they arrive (10 s). One that is older by more was not
+/// overtaken: the host's clock was set back.
+const OVERTAKEN_MS_MAX: i64 = 10_000;
+
+/// What a worker says now of its sessions. One that was overtaken by a newer one changes nothing.
+pub fn changed(conn: &Connection, rows: &[SessionRow]) -> Result<(), JournalError> {
+    write(conn, rows, OVERTAKEN_MS_MAX)
+}
+
+/// What a file says of sessions: newer `updated_ms` wins.
 pub fn put(conn: &Connection, rows: &[SessionRow]) -> Result<(), JournalError> {
+    write(conn, rows, i64::MAX)
+}
+
+fn write(conn: &Connection, rows: &[SessionRow], overtaken_ms_max: i64) -> Result<(), JournalError> {
     for row in rows {
         if row.deleted {
             delete(conn, &row.key)?;
@@ -58,7 +72,7 @@ pub fn put(conn: &Connection, rows: &[SessionRow]) -> Result<(), JournalError> {
                updated_ms = excluded.updated_ms, label = excluded.label, spawned_by = excluded.spawned_by,
                search = excluded.search, title = coalesce(excluded.title, title),
                last_message = coalesce(excluded.last_message, last_message), entry = excluded.entry
-             WHERE excluded.updated_ms >= updated_ms",
+             WHERE excluded.updated_ms >= updated_ms OR updated_ms - excluded.updated_ms > ?11",
         )?
         .execute(params![
             row.key,
@@ -70,7 +84,8 @@ pub fn put(conn: &Connection, rows: &[SessionRow]) -> Result<(), JournalError> {
             facets.search,
             row.title,
             row.last_message,
-            row.entry_json
+            row.entry_json,
+            overtaken_ms_max
         ])?;
     }
     Ok(())

@@ -11,8 +11,8 @@ use proto::wire::id::Id;
 
 use super::sql::int_enum;
 
-pub use inbound::{AcceptInbound, Accepted, CursorUpdate, Disposition, InboundRow, NewInbound};
 pub use deliveries::{ExpiredChat, OutboxFilter, SendOutcome, Settled};
+pub use inbound::{AcceptInbound, Accepted, CursorUpdate, Disposition, InboundRow, NewInbound};
 
 pub use super::inbound::state::InboundState;
 pub use super::outbox::state::{OnUnknown, OutState, SendClass, WireKind};

@@ -16,9 +16,9 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::disk::{self, Reserve};
+use super::open::{begin_life, check_in_background, make_dir, not_opened, open, quick_check};
 use super::recover::KV_CLEAN;
 use super::types::Integrity;
-use super::open::{begin_life, check_in_background, make_dir, not_opened, open, quick_check};
 use super::{JournalError, ledger};
 
 /// Jobs that may wait (one per request in flight of the whole gateway; senders wait beyond it).
@@ -150,7 +150,8 @@ pub(super) fn start(options: OpenOptions) -> Result<Started, JournalError> {
     let opened = open(&db, options.sync).and_then(|conn| begin_life(&conn, fresh).map(|clean| (conn, clean)));
     let (conn, clean) = match opened {
         Err(JournalError::ReadOnly { .. }) if reserve.spend() => {
-            let again = open(&db, options.sync).and_then(|conn| begin_life(&conn, fresh).map(|clean| (conn, clean)));
+            let again =
+                open(&db, options.sync).and_then(|conn| begin_life(&conn, fresh).map(|clean| (conn, clean)));
             again.map_err(|e| not_opened(&options.dir, e))?
         }
         other => other.map_err(|e| not_opened(&options.dir, e))?,

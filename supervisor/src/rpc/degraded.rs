@@ -3,6 +3,7 @@
 use crate::config::ConfigState;
 use crate::gateway::Handles;
 use crate::journal::{Integrity, Journal, JournalStats};
+use crate::scheduler::AloneWait;
 use crate::worker::{State, WorkerStatus};
 
 /// The list now. Empty means that all is well.
@@ -11,15 +12,21 @@ pub async fn now(gw: &Handles) -> Vec<String> {
     let state = tokio::task::spawn_blocking(move || config.state()).await;
     let stats = gw.journal.stats().await;
     let workers = gw.workers.status();
+    let waits = gw.scheduler.status().await.waits;
     match (state, stats) {
-        (Ok(state), Ok(stats)) => problems(&state, &stats, &workers),
+        (Ok(state), Ok(stats)) => problems(&state, &stats, &workers, &waits),
         (Err(error), _) => vec![format!("config: not read – {error}")],
         (_, Err(error)) => vec![format!("journal: {error}")],
     }
 }
 
 /// The rule behind [`now`].
-pub fn problems(config: &ConfigState, journal: &JournalStats, workers: &[WorkerStatus]) -> Vec<String> {
+pub fn problems(
+    config: &ConfigState,
+    journal: &JournalStats,
+    workers: &[WorkerStatus],
+    waits: &[AloneWait],
+) -> Vec<String> {
     let mut found = Vec::new();
     if config.diverges() {
         found.push(format!("config: {}", config.line()));
@@ -37,6 +44,7 @@ pub fn problems(config: &ConfigState, journal: &JournalStats, workers: &[WorkerS
         let why = worker.why.as_ref().map(|why| format!(" – {why}")).unwrap_or_default();
         format!("{}: {}{why}", worker.id.0, worker.state_name())
     }));
+    found.extend(waits.iter().map(ToString::to_string));
     found
 }
 
@@ -83,19 +91,34 @@ mod tests {
         };
         let mut journal = JournalStats::default();
         let well = [worker(State::Idle, None), worker(State::Ready, Some("said long ago"))];
-        assert_eq!(problems(&config, &journal, &well), [""; 0]);
+        assert_eq!(problems(&config, &journal, &well, &[]), [""; 0]);
         config.state = "invalid";
         journal.readonly = Some("no space left".to_owned());
         journal.integrity = Integrity::Bad("page 3".to_owned());
-        let ill = [worker(State::Quarantined, Some("died 5 times")), worker(State::NeedsLogin, None)];
+        journal.reserve_lack = Some(crate::journal::disk::Lack {
+            dir: "/s".into(),
+            free_bytes: 3 << 20,
+            wanted_bytes: 256 << 20,
+        });
+        let held = WorkerStatus { held: true, ..worker(State::Disabled, Some("by an operator")) };
+        let waits = [AloneWait {
+            agent_id: "main".into(),
+            run_id: proto::wire::Id([7; 16]),
+            waiting: 2,
+            at_most_ms: 61_000,
+        }];
+        let ill = [worker(State::Quarantined, Some("died 5 times")), worker(State::NeedsLogin, None), held];
         assert_eq!(
-            problems(&config, &journal, &ill),
+            problems(&config, &journal, &ill, &waits),
             [
                 "config: INVALID – gateway.port: expected a number; running what was read before (?)",
                 "journal: readonly – no space left",
+                "journal: the disk is nearly full: 3.0 MiB free at /s, and the journal goes without its reserve; free some space: from 256.0 MiB on it is taken again by itself",
                 "journal: damaged – page 3",
                 "agent:main: quarantined – died 5 times",
                 "agent:main: needsLogin",
+                "agent:main: stopped – by an operator",
+                "agent:main: 2 runs wait – its worker died with several runs under way; to find which one does it, run 07070707-0707-0707-0707-070707070707 has it alone for at most 2 min",
             ]
         );
     }

@@ -288,7 +288,7 @@ async fn change(
                 entry_json: answer["entry"].to_string(),
                 ..SessionRow::default()
             };
-            gw.journal.session_put(vec![row]).await
+            gw.journal.session_changed(vec![row]).await
         }
         (_, true) => gw.journal.session_delete(key.to_owned()).await.map(|_gone| ()),
         _ => Ok(()),

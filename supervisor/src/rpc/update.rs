@@ -98,7 +98,8 @@ pub async fn run_update(gw: &Handles, caller: &Caller, params: Value) -> Answer 
 
 /// An update that waits for its restart is not replaced by another: who asked for it was told that it comes.
 fn still_waits(target: &Path, wait_ms: i64) -> RpcError {
-    let release = target.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let release =
+        target.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let seconds = wait_ms.max(0) / 1000 + 1;
     RpcError::unavailable(format!(
         "the update to {release} is installed and waits {seconds} s for its restart; ask again after it"

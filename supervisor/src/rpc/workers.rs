@@ -2,7 +2,7 @@
 //! every worker hangs.
 
 use super::params::Params;
-use super::{Answer, RpcError, degraded};
+use super::{Answer, RpcError, degraded, system};
 use crate::front::caller::Caller;
 use crate::gateway::Handles;
 use crate::journal::{Journal, JournalHandle};
@@ -28,7 +28,9 @@ const HELD: &str = "worker.held:";
 /// Workers that an operator stopped, in this life or an earlier one.
 pub async fn held(journal: &JournalHandle) -> BTreeSet<WorkerId> {
     match journal.kv_keys(HELD.to_owned()).await {
-        Ok(keys) => keys.iter().filter_map(|key| key.strip_prefix(HELD)).map(|id| WorkerId(id.to_owned())).collect(),
+        Ok(keys) => {
+            keys.iter().filter_map(|key| key.strip_prefix(HELD)).map(|id| WorkerId(id.to_owned())).collect()
+        }
         Err(error) => {
             tracing::warn!(%error, "the journal does not tell which workers were stopped; all are started");
             BTreeSet::new()
@@ -175,11 +177,18 @@ fn rss_kb(pid: u32) -> Option<u64> {
     proto::runtime::sys::rss_kb(&pid.to_string())
 }
 
-/// `system.info {}`: the gateway itself.
+/// `system.info {gateway?}`: the machine, in the shape that protocol 4 publishes. With `gateway`, and for clients that this
+/// shape does not bind (the control socket, protocol 3), the gateway itself.
 ///
 /// # Errors
-/// The journal is closed: the gateway is stopping.
-pub async fn info(gw: &Handles, _caller: &Caller, _params: Value) -> Answer {
+/// Malformed params; the journal is closed: the gateway is stopping.
+pub async fn info(gw: &Handles, caller: &Caller, params: Value) -> Answer {
+    let own = Params::of("system.info", &params).flag("gateway")?.unwrap_or(false);
+    if !own && caller.protocol >= 4 && caller.ip.is_some() {
+        let (gw, caller) = (gw.clone(), caller.clone());
+        let looked = tokio::task::spawn_blocking(move || system::machine(&gw, &caller)).await;
+        return looked.map(Into::into).map_err(|error| RpcError::unavailable(error.to_string()));
+    }
     let stats = gw.journal.stats().await.map_err(|error| RpcError::unavailable(error.to_string()))?;
     let runs = gw.scheduler.status().await;
     let config = gw.config.clone();
@@ -188,7 +197,7 @@ pub async fn info(gw: &Handles, _caller: &Caller, _params: Value) -> Answer {
     let snapshot = gw.config.current();
     let (host, port) = ("127.0.0.1", gw.about.port());
     let (open, unauthenticated) = gw.front.slots.counts();
-    let degraded = degraded::problems(&state, &stats, &gw.workers.status());
+    let degraded = degraded::problems(&state, &stats, &gw.workers.status(), &runs.waits);
     Ok(json!({
         "version": gw.about.version, "pid": gw.about.pid, "bootId": gw.about.boot_id, "port": port,
         "url": format!("ws://{host}:{port}"), "dashboard": format!("http://{host}:{port}/"),

@@ -24,10 +24,56 @@ pub struct CarriedBlame {
     pub records: Vec<CarriedRecord>,
 }
 
+/// Runs of one agent that wait since one of its runs is alone with its worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AloneWait {
+    pub agent_id: String,
+    /// The one that is alone, or is next to be.
+    pub run_id: Id,
+    pub waiting: usize,
+    /// The others go on after this at the latest, unless there are more that have to be alone.
+    pub at_most_ms: u64,
+}
+
+impl std::fmt::Display for AloneWait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { agent_id, run_id, waiting, at_most_ms } = self;
+        let (noun, minutes) =
+            (if *waiting == 1 { "run waits" } else { "runs wait" }, at_most_ms.div_ceil(60_000));
+        write!(
+            f,
+            "agent:{agent_id}: {waiting} {noun} – its worker died with several runs under way; to find which one does it, run {run_id} has it alone for at most {minutes} min"
+        )
+    }
+}
+
+/// One run that waits; it is counted until this is dropped.
+struct Waiting<'a>(&'a RefCell<HashMap<String, usize>>, &'a str);
+
+impl<'a> Waiting<'a> {
+    fn begin(counts: &'a RefCell<HashMap<String, usize>>, agent_id: &'a str) -> Self {
+        *counts.borrow_mut().entry(agent_id.to_owned()).or_default() += 1;
+        Self(counts, agent_id)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut counts = self.0.borrow_mut();
+        if let Some(count) = counts.get_mut(self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(self.1);
+            }
+        }
+    }
+}
+
 /// All agents' runs. Lives on the core's thread.
 #[derive(Default)]
 pub struct Blame {
     agents: RefCell<HashMap<String, Runs>>,
+    waiting: RefCell<HashMap<String, usize>>,
     changed: Notify,
 }
 
@@ -58,6 +104,18 @@ impl Blame {
         self.agents.borrow().get(agent_id).is_none_or(|runs| runs.is_calm())
     }
 
+    /// Agents whose runs wait, and for what.
+    pub fn waits(&self) -> Vec<AloneWait> {
+        let (agents, now) = (self.agents.borrow(), Instant::now());
+        let waiting = self.waiting.borrow();
+        let wait = |(agent_id, count): (&String, &usize)| {
+            let (run_id, left) = agents.get(agent_id)?.turn_of(now)?;
+            let at_most_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            Some(AloneWait { agent_id: agent_id.clone(), run_id, waiting: *count, at_most_ms })
+        };
+        waiting.iter().filter_map(wait).collect()
+    }
+
     /// What the next program image has to know of this agent's runs; those that workers have tell it by themselves.
     pub fn carry(&self) -> Vec<CarriedBlame> {
         let agents = self.agents.borrow();
@@ -76,6 +134,7 @@ impl Blame {
 
     /// Waits until the run may start. Dropping the future gives nothing up: the run's end does.
     pub async fn turn(&self, agent_id: &str, run_id: Id) {
+        let mut counted = None;
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -85,6 +144,7 @@ impl Blame {
                 None => None,
             };
             let Some(until) = waits else { return };
+            counted.get_or_insert_with(|| Waiting::begin(&self.waiting, agent_id));
             // Both end the same: it is asked again.
             let _late = tokio::time::timeout_at(until, changed).await;
         }

@@ -98,7 +98,9 @@ impl Core {
                 }
             }
             Command::Status(reply) => {
-                let _gone = reply.send(self.shared.board.borrow().status(self.shared.draining()));
+                let mut status = self.shared.board.borrow().status(self.shared.draining());
+                status.waits = self.shared.blame.waits();
+                let _gone = reply.send(status);
             }
             Command::SystemEvent { session_key, text, wake, reply } => {
                 let _gone = reply.send(self.system_event(&session_key, text, wake).await);

@@ -1,6 +1,7 @@
 //! From a worker's `RunFinal` to what the journal keeps and what clients are told. Pure.
 
 use super::{RunOutcome, stored::StoredRun};
+use crate::delivery::answers::Answers;
 use crate::delivery::classes;
 use crate::journal::{FinishRun, InboundEnd, NewOutbox, OnUnknown, RunState, UsageDelta};
 use proto::wire::agent::{OutPart, RunError, RunFinal, RunStatus, Target};
@@ -61,10 +62,12 @@ pub fn outbox_row(run_id: &Id, spec: &StoredRun, part: &OutPart, now_us: i64) ->
     if part.text.trim().is_empty() && part.media.is_empty() {
         return None;
     }
-    Some(row_to(run_id, Some(*run_id), to, part, spec.reply_to.as_deref(), now_us))
+    // What goes to another chat answers nothing there unless it says so.
+    let current = spec.reply_to.as_deref().filter(|_| part.to.is_none());
+    Some(row_to(run_id, Some(*run_id), to, part, current, now_us))
 }
 
-/// A row for any origin (a run, or the message that a note answers).
+/// A row for any origin (a run, or the message that a note answers). `reply_to`: the message that started it.
 pub fn row_to(
     origin: &Id,
     run_id: Option<Id>,
@@ -75,13 +78,15 @@ pub fn row_to(
 ) -> NewOutbox {
     let out_id = Id::derived(origin, "part", part.part);
     let class = classes::send_class(&to.channel);
+    let Answers { reply_to, reply_reason } = Answers::of(part.reply_to.as_deref(), reply_to, part.part);
     let item = OutboundItem {
         out_id,
         chat: to.chat.clone(),
         thread: to.thread.clone(),
         text: part.text.clone(),
         media: part.media.clone(),
-        reply_to: part.reply_to.clone().or_else(|| reply_to.map(str::to_owned)),
+        reply_to,
+        reply_reason,
         idem_key: out_id.to_string(),
         prior: None,
         two_phase: classes::two_phase(&to.channel),

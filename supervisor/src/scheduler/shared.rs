@@ -91,6 +91,7 @@ impl Board {
             active: self.rows.values().filter_map(|(active, _)| active.clone()).collect(),
             queued: self.rows.values().map(|(_, queued)| queued).sum(),
             draining,
+            waits: Vec::new(),
         }
     }
 }

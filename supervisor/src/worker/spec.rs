@@ -72,17 +72,8 @@ impl fmt::Debug for WorkerSpec {
 pub const IDLE_STOP_SECONDS: u64 = 900;
 
 /// Names that a worker inherits. Everything else stays with the supervisor: tokens in variables are for it alone.
-const INHERITED: [&str; 9] = [
-    "PATH",
-    "HOME",
-    "LANG",
-    "LANGUAGE",
-    "TZ",
-    "TMPDIR",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "RUST_BACKTRACE",
-];
+const INHERITED: [&str; 9] =
+    ["PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "RUST_BACKTRACE"];
 
 /// What a worker that makes requests is told of proxies, over its link: an address may carry a password.
 pub fn worker_proxies(supervisor: &BTreeMap<String, String>) -> SecretMap {
@@ -112,9 +103,14 @@ mod tests {
 
     #[test]
     fn tokens_stay_with_the_supervisor() {
-        let supervisor =
-            [("PATH", "/bin"), ("LC_ALL", "C"), ("OPENCLAW_GATEWAY_TOKEN", "t"), ("OPENAI_API_KEY", "k"),
-             ("https_proxy", "http://me:pass@proxy"), ("HTTP_PROXY", "")];
+        let supervisor = [
+            ("PATH", "/bin"),
+            ("LC_ALL", "C"),
+            ("OPENCLAW_GATEWAY_TOKEN", "t"),
+            ("OPENAI_API_KEY", "k"),
+            ("https_proxy", "http://me:pass@proxy"),
+            ("HTTP_PROXY", ""),
+        ];
         let supervisor = supervisor.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let env = worker_env(&supervisor);
         let proxies = worker_proxies(&supervisor);

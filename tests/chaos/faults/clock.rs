@@ -3,8 +3,9 @@
 use super::shim::Shim;
 use super::{PATIENCE, cannot, plan, with};
 use crate::case::Case;
+use harness::executables;
 use harness::matrix::Class;
-use harness::matrix::scene::Scene;
+use harness::matrix::scene::{Plan, Scene};
 use harness::telegram_server::Fault;
 use harness::wait;
 use nix::sys::signal::{Signal, kill};
@@ -15,10 +16,42 @@ const HOUR: i64 = 3600;
 /// Replies live for an hour and are looked at every 30 s: this long they wait after the clock was set.
 const LOOKED_AT: Duration = Duration::from_secs(33);
 
+/// Looks of an agent at its clock before it is set: about one message's, so that it happens within the work on another.
+const LOOKS: u32 = 40;
+/// Messages of each of two people.
+const MESSAGES: usize = 4;
+
 pub fn cases() -> Vec<Case> {
-    [("1 h forward", HOUR), ("1 h back", -HOUR), ("1 day forward", 24 * HOUR), ("1 day back", -24 * HOUR)]
-        .map(set)
-        .into()
+    let jumps = [
+        ("1 h forward", HOUR),
+        ("1 h back", -HOUR),
+        ("1 day forward", 24 * HOUR),
+        ("1 day back", -24 * HOUR),
+    ];
+    jumps.map(set).into_iter().chain(jumps.map(set_for_agent)).collect()
+}
+
+/// F24, of the agent's process: its clock is off at first and is set in the middle of its work.
+fn set_for_agent((name, seconds): (&'static str, i64)) -> Case {
+    let mut case = Case::new(format!("F24 agent's clock set {name}"), move || async move {
+        let mut plan = Plan::new(executables::with_failpoints());
+        plan.failpoints = format!("ag.clock={LOOKS}*return(skew({}))->off", -seconds);
+        plan.tool_ms = 500;
+        with(plan, async |scene| {
+            for nth in 1..=MESSAGES {
+                scene.write(Class::Edit, 0, nth);
+                scene.write(Class::Edit, 1, nth);
+                scene.settle(PATIENCE).await?;
+            }
+            Ok(format!("{seconds} s, within {} messages", 2 * MESSAGES))
+        })
+        .await
+    });
+    case.slow = true;
+    case.fault = format!("the clock is set {name} while the agent works");
+    case.injection = format!("failpoint ag.clock, after {LOOKS} looks at the clock");
+    case.expected = "every message is answered once".into();
+    case
 }
 
 /// F24.

@@ -34,6 +34,18 @@ async fn the_index_follows_the_store<S: Store>(store: S) {
     journal.session_put(vec![older]).await.unwrap();
     let kept = journal.session_get("agent:main:main".into()).await.unwrap().unwrap();
     assert_eq!((kept.updated_ms, kept.title), (10, None), "an older row changes nothing");
+    let mut overtaken = session("agent:main:main", 5, "{}");
+    overtaken.title = Some("late".into());
+    journal.session_changed(vec![overtaken]).await.unwrap();
+    let kept = journal.session_get("agent:main:main".into()).await.unwrap().unwrap();
+    assert_eq!((kept.updated_ms, kept.title), (10, None), "overtaken");
+    journal.session_put(vec![session("agent:clock:main", 3_600_000, "{}")]).await.unwrap();
+    journal.session_put(vec![session("agent:clock:main", 7, "{}")]).await.unwrap();
+    let clock = async || journal.session_get("agent:clock:main".into()).await.unwrap().unwrap().updated_ms;
+    assert_eq!(clock().await, 3_600_000, "of two files the newer one");
+    journal.session_changed(vec![session("agent:clock:main", 8, "{}")]).await.unwrap();
+    assert_eq!(clock().await, 8, "the clock was set back");
+    assert!(journal.session_delete("agent:clock:main".into()).await.unwrap());
     let keys = async |filter: SessionFilter| {
         let rows = journal.session_list(filter).await.unwrap();
         rows.into_iter().map(|r| r.key).collect::<Vec<_>>()
@@ -100,7 +112,12 @@ async fn usage_adds_up_per_day<S: Store>(store: S) {
     assert_eq!((days[0].turns, days[0].sum.input, days[0].sum.cost_micros), (2, 20, 14));
     assert_eq!(journal.usage_list("2026-01-01".into(), "2026-12-31".into()).await.unwrap().len(), 3);
     // A model's server may claim anything: it must not keep the end of a run from being stored.
-    let absurd = UsageDelta { input: u64::MAX, output: u64::MAX / 2, cost_micros: u64::MAX, ..delta("2026-11-23", "x") };
+    let absurd = UsageDelta {
+        input: u64::MAX,
+        output: u64::MAX / 2,
+        cost_micros: u64::MAX,
+        ..delta("2026-11-23", "x")
+    };
     for _ in 0..3 {
         journal.usage_add(absurd.clone()).await.unwrap();
     }

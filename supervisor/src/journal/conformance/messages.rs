@@ -24,6 +24,8 @@ async fn a_message_is_accepted_once<S: Store>(store: S) {
     first.cursor =
         Some(CursorUpdate { account: "telegram:main".into(), scope: String::new(), value: "1".into() });
     let Accepted::New { seq } = journal.accept_inbound(first.clone()).await.unwrap() else { panic!("new") };
+    // The scheduler is given the row without reading it back.
+    assert_eq!(journal.inbound(seq).await.unwrap(), Some(first.inbound.clone().queued_as(seq)));
     store.crash(journal).await;
 
     let journal = store.open().await;

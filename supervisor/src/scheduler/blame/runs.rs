@@ -134,6 +134,12 @@ impl Runs {
         (first != run_id || !self.is_alone(run_id)).then(|| self.ends_at(first, turn))
     }
 
+    /// Whose turn it is, and how long others wait for it at the most.
+    pub fn turn_of(&self, now: Instant) -> Option<(Id, Duration)> {
+        let (first, turn) = (*self.suspects.first()?, self.turn?);
+        Some((first, self.ends_at(first, turn).saturating_duration_since(now)))
+    }
+
     /// Nobody has, or waits for, a time alone.
     pub fn is_calm(&self) -> bool {
         self.suspects.is_empty()

@@ -1,5 +1,6 @@
 use super::Blame;
 use super::runs::{ALONE_MS_MIN, BEGIN_MS_MAX, Runs};
+use futures_util::FutureExt;
 use proptest::prelude::*;
 use proto::wire::Id;
 use std::collections::VecDeque;
@@ -244,6 +245,27 @@ fn deaths_until_all_rest(coming: Vec<Does>, downs: &[u64], outside: &[bool], dea
 fn innocent() -> impl Strategy<Value = Does> {
     prop_oneof![9 => 1u64..120, 1 => 120u64..7_000]
         .prop_map(|seconds| Does::EndsAfter(Duration::from_secs(seconds)))
+}
+
+/// Who asks why nothing begins is told, as long as something waits.
+#[tokio::test]
+async fn runs_that_wait_are_shown_with_whom_they_wait_for() {
+    let blame = Blame::default();
+    blame.begins("main", A, 1);
+    blame.begins("main", B, 1);
+    assert!(!blame.died("main", 1, true));
+    blame.begins("main", A, 2);
+    assert_eq!(blame.waits(), [], "nobody waits yet");
+    let (mut second, mut third) = (Box::pin(blame.turn("main", B)), Box::pin(blame.turn("main", NEW)));
+    assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
+    let shown = blame.waits();
+    assert_eq!((shown[0].agent_id.as_str(), shown[0].run_id, shown[0].waiting), ("main", A, 2));
+    assert!((1..=ALONE_MS_MIN).contains(&shown[0].at_most_ms), "{shown:?}");
+    drop(third);
+    assert_eq!(blame.waits()[0].waiting, 1);
+    blame.ends("main", A);
+    assert!((&mut second).now_or_never().is_some(), "its turn");
+    assert_eq!(blame.waits(), [], "nobody waits any more");
 }
 
 proptest! {

@@ -1,6 +1,7 @@
 //! What the agent worker says about the active run, and the run's end (C8).
 
 use super::Session;
+use crate::delivery::answers::Answers;
 use crate::events::GatewayEvent;
 use crate::journal::{Finished, Journal, RunState};
 use crate::scheduler::active::{Active, Phase};
@@ -55,13 +56,13 @@ impl Session {
         }
         let run_id = active.run_id;
         let Some(to) = active.spec.deliver_to.clone() else { return };
-        let reply_to = active.spec.reply_to.clone();
+        let answers = Answers::of(delta.reply_to.as_deref(), active.spec.reply_to.as_deref(), 0);
         let out_id = match active.draft {
             Some(out_id) => out_id,
             None => {
                 let out_id = Id::derived(&run_id, "part", 0);
                 active.draft = Some(out_id);
-                self.shared.delivery.draft_open(&to, out_id, run_id, reply_to).await;
+                self.shared.delivery.draft_open(&to, out_id, run_id, answers).await;
                 out_id
             }
         };
