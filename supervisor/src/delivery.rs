@@ -6,6 +6,7 @@
 //! Only this part hands out leases; a channel worker never drains a queue by itself.
 
 pub mod account;
+pub mod answers;
 pub mod carry;
 pub mod classes;
 
@@ -13,6 +14,7 @@ use crate::config::{ConfigHandle, ConfigSnapshot};
 use crate::journal::{Draft, Journal, JournalHandle};
 use crate::worker::Workers;
 use account::{AccountCommand, AccountTask};
+use answers::Answers;
 use proto::wire::Id;
 use proto::wire::agent::Target;
 use proto::wire::channel::{ChannelToSup, DraftUpdate, SupToChannel, Typing};
@@ -102,10 +104,10 @@ impl Delivery {
     }
 
     /// Streams the reply of a run into a placeholder of its chat.
-    pub async fn draft_open(&self, to: &Target, out_id: Id, run_id: Id, reply_to: Option<String>) {
+    pub async fn draft_open(&self, to: &Target, out_id: Id, run_id: Id, answers: Answers) {
         let account = account_of(to);
         let draft = Draft { out_id, run_id, account: account.clone(), chat: to.chat.clone(), ext_id: None };
-        self.tell(&account, AccountCommand::OpenDraft { draft, thread: to.thread.clone(), reply_to }).await;
+        self.tell(&account, AccountCommand::OpenDraft { draft, thread: to.thread.clone(), answers }).await;
     }
 
     /// Lossy: only the newest text of a draft counts.

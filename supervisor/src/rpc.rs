@@ -26,6 +26,7 @@ pub mod session_rows;
 pub mod sessions;
 pub mod status;
 pub mod subscribe;
+mod system;
 pub mod turns;
 pub mod update;
 pub mod usage;

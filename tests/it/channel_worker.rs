@@ -425,7 +425,7 @@ async fn a_draft_streams_into_its_placeholder_and_ends_as_the_reply() {
     let scene = Scene::new().await;
     let mut worker = scene.worker_in_chat(json!({})).await;
     let row = item("One two three.");
-    let open = DraftOpen { out_id: row.out_id, chat: row.chat.clone(), thread: None, reply_to: None };
+    let open = DraftOpen { out_id: row.out_id, chat: row.chat.clone(), ..DraftOpen::default() };
     worker.tell(open);
     let (placed, corr) = worker.next().await;
     let ChannelToSup::Placed(placed) = placed else { panic!("expected Placed: {placed:?}") };
@@ -446,7 +446,7 @@ async fn a_draft_streams_into_its_placeholder_and_ends_as_the_reply() {
         "two updates within a second are one edit"
     );
 
-    let open = DraftOpen { out_id: Id::now(), chat: ANN.to_string(), thread: None, reply_to: None };
+    let open = DraftOpen { out_id: Id::now(), chat: ANN.to_string(), ..DraftOpen::default() };
     let out_id = open.out_id;
     worker.tell(open);
     let (_, corr) = worker.next().await;

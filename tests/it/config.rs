@@ -149,7 +149,7 @@ async fn the_earlier_protocol_may_write_three_times_a_minute() {
 async fn a_patch_restarts_the_gateway_and_the_connection_goes_on() {
     let gateway = TestGateway::start().await;
     let mut client = WsClient::cli(gateway.port, 4).await;
-    let before = client.call("system.info", json!({})).await.expect("system.info");
+    let before = client.call("system.info", json!({"gateway": true})).await.expect("system.info");
     let hash = config(&mut client).await["hash"].clone();
     let raw = "{gateway: {tailscale: {resetOnExit: true}}}";
     let params = json!({"raw": raw, "baseHash": hash, "restartDelayMs": 100});
@@ -163,7 +163,7 @@ async fn a_patch_restarts_the_gateway_and_the_connection_goes_on() {
     })
     .await;
     assert_eq!(shown["config"]["gateway"]["tailscale"]["resetOnExit"], true);
-    let after = client.call("system.info", json!({})).await.expect("system.info");
+    let after = client.call("system.info", json!({"gateway": true})).await.expect("system.info");
     assert_eq!(after["pid"], before["pid"]);
     assert!(client.events.iter().all(|event| event["event"] != "shutdown"), "{:?}", client.events);
 }
@@ -189,7 +189,7 @@ async fn a_patch_restarts_the_gateway_and_says_so_where_connections_are_not_kept
     assert_eq!((closed.code, closed.reason.as_str()), (1012, "service restart"));
     gateway.ready().await;
     let mut client = WsClient::cli(gateway.port, 4).await;
-    let info = client.call("system.info", json!({})).await.expect("system.info");
+    let info = client.call("system.info", json!({"gateway": true})).await.expect("system.info");
     assert_eq!(info["pid"], gateway.pid());
     let shown = config(&mut client).await;
     assert_eq!(

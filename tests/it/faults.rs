@@ -1,6 +1,7 @@
 //! What is wrong outside: models that are missing or silent, a disk that is full. A clear word, and nothing lost.
 
 use super::recovery::model_config;
+use harness::executables;
 use harness::gateway::{TestGateway, free_port};
 use harness::model_server::{ModelServer, Reply, Script};
 use harness::small_disk::SmallDisk;
@@ -56,6 +57,38 @@ async fn a_model_server_that_is_not_there_is_tried_as_often_as_configured_and_th
     let history = client.call("chat.history", json!({"sessionKey": "main"})).await.expect("history");
     let users = history["messages"].as_array().expect("messages").iter().filter(|m| m["role"] == "user");
     assert_eq!(users.count(), 1, "what the user said is kept: {history}");
+}
+
+/// A clock that was wrong and is set right: what the gateway lists of a session goes on, and does not stay in the future.
+#[tokio::test]
+async fn an_agents_clock_that_is_set_back_stops_neither_runs_nor_the_list_of_sessions() {
+    let gateway = TestGateway::builder()
+        .bin(executables::with_failpoints())
+        .env("OPENCLAW_FAILPOINTS", "ag.clock=40*return(skew(3600))->off")
+        .start()
+        .await;
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    let now_ms = || {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        i64::try_from(since.as_millis()).expect("a time of this millennium")
+    };
+    let updated = async |client: &mut WsClient| {
+        let listed = client.call("sessions.list", json!({})).await.expect("sessions");
+        let rows = listed["sessions"].as_array().into_iter().flatten();
+        rows.filter(|row| row["key"] == "agent:main:main")
+            .find_map(|row| row["updatedAt"].as_i64())
+            .unwrap_or(0)
+    };
+    assert_eq!(client.chat("main", "in the future").await["state"], "final");
+    assert!(updated(&mut client).await > now_ms() + 1_800_000, "its clock is an hour ahead");
+    for nth in 0..100 {
+        let end = client.chat("main", &format!("message {nth}")).await;
+        assert_eq!(end["state"], "final", "{end}");
+        if updated(&mut client).await < now_ms() + 1_800_000 {
+            return;
+        }
+    }
+    panic!("the list still shows the time before the clock was set");
 }
 
 #[tokio::test]
@@ -127,7 +160,10 @@ async fn a_disk_that_is_nearly_full_is_told_until_the_reserve_is_back() {
     let code = gateway.wait_exit().code();
     let log = gateway.log();
     assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains("the disk is full") && log.contains(&place) && log.contains("free some space"), "{log}");
+    assert!(
+        log.contains("the disk is full") && log.contains(&place) && log.contains("free some space"),
+        "{log}"
+    );
 
     std::fs::remove_file(filler).expect("room again");
     gateway.restart().await;

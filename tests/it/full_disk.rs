@@ -1,6 +1,6 @@
 //! Deliveries that end while the disk is full: what the journal could not note then is noted when there is room.
 
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ struct Scene {
 /// Keeps the disk full, also after the journal's reserve was given up, until it is dropped.
 struct Full<'a> {
     disk: &'a SmallDisk,
-    stop: Option<Sender<()>>,
+    stop: Option<SyncSender<()>>,
     filling: Option<JoinHandle<()>>,
 }
 
@@ -39,7 +39,8 @@ const LOOK: Duration = Duration::from_millis(5);
 
 impl<'a> Full<'a> {
     fn new(disk: &'a SmallDisk) -> Self {
-        let (stop, stopped) = channel();
+        // Nothing is ever sent: it only tells of the end.
+        let (stop, stopped) = sync_channel(0);
         let path = disk.path().to_owned();
         let filling = std::thread::spawn(move || {
             while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {

@@ -14,6 +14,7 @@ mod config;
 mod confine;
 mod escape;
 mod faults;
+mod full_disk;
 mod instances;
 mod keep_sockets;
 mod logs;

@@ -17,6 +17,7 @@ const PROVIDER_KEY: &str = "planted~provider~key~0001";
 const ENV_FILE_KEY: &str = "planted~env~file~key~0002";
 const ENV_KEY: &str = "planted~environment~key~0003";
 const PASSWORD: &str = "planted~password~0004";
+const PROXY_PASSWORD: &str = "planted~proxy~password~0005";
 
 fn planted(telegram: &TelegramServer, device_token: &str) -> Vec<Planted> {
     let secret = |name, value: &str, owners| Planted { name, value: value.to_owned(), owners };
@@ -29,6 +30,7 @@ fn planted(telegram: &TelegramServer, device_token: &str) -> Vec<Planted> {
         secret("the key of the .env file", ENV_FILE_KEY, &[".env"]),
         secret("the key of the environment", ENV_KEY, &[]),
         secret("the bot's token", telegram.token(), CONFIG),
+        secret("the password of a proxy", PROXY_PASSWORD, &[]),
         secret("a device's token", device_token, &["devices/"]),
     ]
 }
@@ -159,6 +161,7 @@ async fn no_secret_shows_anywhere() {
     let gateway = TestGateway::builder()
         .config(wanted)
         .env("PLANTED_KEY", ENV_KEY)
+        .env("HTTPS_PROXY", &format!("http://me:{PROXY_PASSWORD}@127.0.0.1:9"))
         .file(".openclaw/.env", &format!("PLANTED_KEY_IN_FILE={ENV_FILE_KEY}\n"))
         .start()
         .await;
@@ -197,6 +200,32 @@ async fn no_secret_shows_anywhere() {
     );
     found.extend(in_files(&secrets, &state));
     assert!(found.is_empty(), "{found:#?}");
+}
+
+/// A proxy that asks for a password gets it, and it never stood in a worker's environment.
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_used_with_its_password() {
+    let model = ModelServer::start(Script::default()).await;
+    let address = model.openai_url();
+    let host = address.trim_start_matches("http://").split('/').next().expect("an address").to_owned();
+    let beyond = address.replace(&host, "model.invalid");
+    let gateway = TestGateway::builder()
+        .config(json!({
+            "models": {"mode": "merge", "providers": {"far": {"baseUrl": beyond, "apiKey": "k-0001",
+                "api": "openai-completions", "models": [{"id": "m1", "name": "m1"}]}}},
+            "agents": {"defaults": {"model": {"primary": "far/m1"}, "skipBootstrap": true}},
+        }))
+        .env("http_proxy", &format!("http://me:{PROXY_PASSWORD}@{host}"))
+        .start()
+        .await;
+    let end = WsClient::cli(gateway.port, 4).await.chat("main", "hello").await;
+    assert_eq!(end["state"], "final", "{end}");
+    let book = model.book();
+    let proof = book[0].headers.get("proxy-authorization").expect("it said who it is");
+    assert!(proof.starts_with("Basic "), "{proof}");
+    let secret = Planted { name: "it", value: PROXY_PASSWORD.into(), owners: &[] };
+    let (found, _) = in_processes(&[secret], gateway.pid());
+    assert!(found.is_empty(), "{found:?}");
 }
 
 /// The search itself finds what is there.

@@ -162,7 +162,8 @@ async fn the_command_line_updates_a_running_gateway_and_a_stopped_one() {
 #[tokio::test]
 async fn an_update_that_waits_for_its_restart_is_not_replaced_by_another() {
     let from = executables::directory();
-    let other = [fs::read(from.join("openclaw")).expect("the executable"), b"a third release".to_vec()].concat();
+    let other =
+        [fs::read(from.join("openclaw")).expect("the executable"), b"a third release".to_vec()].concat();
     let (bin, new, third) = (installed(from), release(from, None), release(from, Some(&other)));
     let gateway = TestGateway::builder().bin(bin.path()).start().await;
     let mut client = WsClient::cli(gateway.port, 4).await;
@@ -200,7 +201,7 @@ async fn a_release_that_does_not_answer_or_is_not_as_listed_changes_nothing() {
     let failed = gateway.cli(&["update", "--from", path, "--yes"]);
     assert_eq!(failed.status.code(), Some(78), "{}", text(&failed.stderr));
     let mut client = WsClient::cli(gateway.port, 4).await;
-    let info = client.call("system.info", json!({})).await.expect("info");
+    let info = client.call("system.info", json!({"gateway": true})).await.expect("info");
     assert_eq!((&info["upgrades"], running(&gateway), versions(bin.path())), (&json!(0), old, 0));
 }
 
@@ -251,7 +252,7 @@ async fn a_command_under_way_is_neither_in_the_way_nor_left_behind() {
     );
     gateway.signal(nix::sys::signal::Signal::SIGUSR1);
     let last = wait::until("the restart is refused", async || {
-        let info = other.call("system.info", json!({})).await.ok()?;
+        let info = other.call("system.info", json!({"gateway": true})).await.ok()?;
         (info["lastRestart"]["ok"] == false).then(|| info["lastRestart"].clone())
     })
     .await;

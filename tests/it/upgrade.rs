@@ -16,7 +16,7 @@ pub async fn replaced(gateway: &TestGateway, times: u64) -> Value {
     wait::until(&format!("replaced {times} times; the log:\n{}", gateway.log()), async || {
         let mut client = WsClient::open(gateway.port).await.ok()?;
         client.connect(harness::ws_client::cli_params(4)).await.ok()?;
-        let info = client.call("system.info", json!({})).await.ok()?;
+        let info = client.call("system.info", json!({"gateway": true})).await.ok()?;
         (info["upgrades"].as_u64()? >= times).then_some(info)
     })
     .await

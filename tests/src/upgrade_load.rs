@@ -170,7 +170,7 @@ impl Load {
         self.gateway.signal(Signal::SIGUSR1);
         self.upgrades += 1;
         loop {
-            let id = self.watcher.send("system.info", json!({})).await;
+            let id = self.watcher.send("system.info", json!({"gateway": true})).await;
             match self.watcher.response_unless_closed(&id).await {
                 Ok(Ok(info)) if info["upgrades"].as_u64() >= Some(self.upgrades) => return begin.elapsed(),
                 Ok(Ok(_)) => {}

@@ -81,7 +81,8 @@ impl MediaStore {
         // Durable before the message that names it is.
         let synced = place.clone();
         let sync = move || proto::runtime::durable::sync_folder_of(&synced);
-        let synced = tokio::task::spawn_blocking(sync).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let synced =
+            tokio::task::spawn_blocking(sync).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         synced.map_err(disk(&place))?;
         Ok(MediaRef {
             kind: described.kind.to_owned(),

@@ -102,8 +102,7 @@ pub fn confine(bootstrap: &Bootstrap) -> Result<SandboxReport, ConfineError> {
 }
 
 /// What a report says is missing when a rule opens what no worker may see. Another kernel does not help then.
-pub const OWN_FILES_OPEN: &str =
-    "the gateway's own files can be read: the workspace, or a path of isolation.readOnly or readWrite, contains them";
+pub const OWN_FILES_OPEN: &str = "the gateway's own files can be read: the workspace, or a path of isolation.readOnly or readWrite, contains them";
 
 fn default_policy(kind: WorkerKind) -> Policy {
     let (open_files, memory_mb) = match kind {

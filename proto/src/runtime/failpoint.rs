@@ -44,6 +44,18 @@ pub fn refusal(name: &str) -> Option<String> {
     }
 }
 
+/// By how much the clock is to be off here (`skew(<seconds>)`), in milliseconds; 0 nearly always.
+#[inline]
+pub fn skew_ms(name: &str) -> i64 {
+    #[cfg(feature = "failpoints")]
+    return armed::skew_ms(name);
+    #[cfg(not(feature = "failpoints"))]
+    {
+        let _ = name;
+        0
+    }
+}
+
 /// The end of a torn write: as if the power went away.
 pub fn die() {
     super::sys::kill_self(nix::sys::signal::Signal::SIGKILL);
@@ -85,6 +97,12 @@ mod armed {
 
     pub(super) fn refusal(name: &str) -> Option<String> {
         Some(action(name)?.strip_prefix("refuse(")?.strip_suffix(')')?.to_owned())
+    }
+
+    pub(super) fn skew_ms(name: &str) -> i64 {
+        let seconds = action(name)
+            .and_then(|action| action.strip_prefix("skew(")?.strip_suffix(')')?.parse::<i64>().ok());
+        seconds.unwrap_or(0).saturating_mul(1000)
     }
 
     pub(super) fn torn(name: &str) -> Option<usize> {

@@ -132,6 +132,21 @@ pub struct Origin {
     /// Group title, for the prompt.
     #[serde(default)]
     pub subject: Option<String>,
+    /// What the operator wrote for this group (`channels.<ch>.groups.<id>.systemPrompt`, then the topic's).
+    #[serde(default)]
+    pub group_system_prompt: Option<String>,
+    /// `always` or `mention`: when the bot answers in this group, by configuration. The session may say otherwise.
+    #[serde(default)]
+    pub activation: Option<String>,
+    /// People seen in this group, in the order in which they were first seen.
+    #[serde(default)]
+    pub participants: Vec<String>,
+    /// Names of the skills offered in this group; None: all of the agent's.
+    #[serde(default)]
+    pub skills: Option<Vec<String>>,
+    /// `minimal` or `extensive`: how freely the bot may react to messages on this channel.
+    #[serde(default)]
+    pub reactions: Option<String>,
     /// The sender is an owner of this gateway.
     #[serde(default)]
     pub owner: bool,
@@ -247,6 +262,9 @@ pub struct Delta {
     pub message: u32,
     pub kind: DeltaKind,
     pub text: String,
+    /// What the text so far asks to answer, as in [`OutPart::reply_to`].
+    #[serde(default)]
+    pub reply_to: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -269,6 +287,9 @@ pub struct RunEvent {
     pub at_ms: i64,
 }
 
+/// Stands in [`OutPart::reply_to`] for the message that started the run: the worker does not know its id.
+pub const REPLY_TO_CURRENT: &str = "current";
+
 /// One part of a reply on its way out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OutPart {
@@ -277,7 +298,7 @@ pub struct OutPart {
     pub text: String,
     #[serde(default)]
     pub media: Vec<MediaRef>,
-    /// Reply to this message of the network.
+    /// Reply to this message of the network; [`REPLY_TO_CURRENT`] for the one that started the run.
     #[serde(default)]
     pub reply_to: Option<String>,
     /// Another destination than the run's origin: `channel`, `account`, `chat`, `thread`.

@@ -43,6 +43,12 @@ pub struct ChatRef {
     pub title: Option<String>,
     #[serde(default)]
     pub thread: Option<String>,
+    /// Name of the thread, where the network tells it.
+    #[serde(default)]
+    pub thread_label: Option<String>,
+    /// The chat is divided into topics.
+    #[serde(default)]
+    pub is_forum: bool,
 }
 
 /// The network's position after this message: stored in the same transaction as the message.
@@ -59,6 +65,9 @@ pub struct ReplyRef {
     pub text: Option<String>,
     #[serde(default)]
     pub sender: Option<String>,
+    /// `text` is a passage that the person chose, not the whole message.
+    #[serde(default)]
+    pub is_quote: bool,
 }
 
 /// One message from the network. Facts only: whether it is let in is decided by the supervisor.
@@ -134,6 +143,19 @@ pub struct InboundNack {
     pub retry_ms: u32,
 }
 
+/// Why an item answers a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplyReason {
+    /// The text asked for it.
+    #[default]
+    Asked,
+    /// It is the first part of what a message started: the account's rule decides.
+    First,
+    /// A later part of the same.
+    Later,
+}
+
 /// One outbox row to deliver.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OutboundItem {
@@ -147,6 +169,8 @@ pub struct OutboundItem {
     pub media: Vec<MediaRef>,
     #[serde(default)]
     pub reply_to: Option<String>,
+    #[serde(default)]
+    pub reply_reason: ReplyReason,
     /// Key that the network can tell a repetition by, where it has such a thing.
     pub idem_key: String,
     /// Messages of ours that are already there for this row (placeholders, parts that went out before) and become its
@@ -196,7 +220,7 @@ pub enum SendOutcome {
 }
 
 /// A reply is coming: put the placeholder of this row, so that it can be edited while the text streams.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DraftOpen {
     pub out_id: Id,
     pub chat: String,
@@ -204,6 +228,8 @@ pub struct DraftOpen {
     pub thread: Option<String>,
     #[serde(default)]
     pub reply_to: Option<String>,
+    #[serde(default)]
+    pub reply_reason: ReplyReason,
 }
 
 /// Whole text so far. Only the newest of a row counts.

@@ -326,7 +326,14 @@ fn to_agent() -> Vec<Sample> {
 fn from_agent() -> Vec<Sample> {
     let started = RunStarted { run_id: id(1), attempt: 1, session_id: text("s"), started_ms: 5 };
     let step = RunStep { run_id: id(1), step: 2, kind: text("tool"), detail: text("exec") };
-    let delta = Delta { run_id: id(1), attempt: 1, message: 2, kind: DeltaKind::Thinking, text: text("…") };
+    let delta = Delta {
+        run_id: id(1),
+        attempt: 1,
+        message: 2,
+        kind: DeltaKind::Thinking,
+        text: text("…"),
+        reply_to: None,
+    };
     let event = RunEvent { run_id: id(1), attempt: 1, stream: text("tool"), data_json: text("{}"), at_ms: 3 };
     let appended = MessageAppended {
         session_key: text("k"),
@@ -369,7 +376,13 @@ fn to_channel() -> Vec<Sample> {
         deadline_ms: 9,
         ..OutboundItem::default()
     };
-    let open = DraftOpen { out_id: id(2), chat: text("c"), thread: some("t"), reply_to: some("1") };
+    let open = DraftOpen {
+        out_id: id(2),
+        chat: text("c"),
+        thread: some("t"),
+        reply_to: some("1"),
+        ..DraftOpen::default()
+    };
     let discard = DraftDiscard { out_id: id(2), chat: text("c"), ext_id: some("5") };
     let call = RpcCall { method: text("probe"), params_json: text("{}"), protocol: 3, client: some("cli") };
     vec![
@@ -393,12 +406,18 @@ fn from_channel() -> Vec<Sample> {
     let inbound = InboundMsg {
         ext_id: text("1|2|3"),
         message_id: text("3"),
-        chat: ChatRef { id: text("2"), kind: ChatKind::Group, title: some("G"), thread: some("t") },
+        chat: ChatRef {
+            id: text("2"),
+            kind: ChatKind::Group,
+            title: some("G"),
+            thread: some("t"),
+            ..ChatRef::default()
+        },
         sender: sender(),
         ts_ms: 4,
         text: text("hallo"),
         media: vec![media()],
-        reply_to: Some(ReplyRef { id: text("1"), text: some("q"), sender: some("s") }),
+        reply_to: Some(ReplyRef { id: text("1"), text: some("q"), sender: some("s"), is_quote: false }),
         mentioned: true,
         reply_to_bot: true,
         forwarded_from: some("f"),

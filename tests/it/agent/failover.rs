@@ -69,11 +69,8 @@ async fn a_refused_key_rests_the_next_one_answers_and_stays_with_the_session_ove
 #[tokio::test]
 async fn a_key_without_credit_is_disabled_for_hours_and_its_model_passed_over() {
     let broke = Reply::fault(Fault::Status { status: 402, body: "insufficient credits".to_owned() });
-    let script = Script {
-        rules: vec![for_model("m1", broke)],
-        otherwise: Reply::text("fine"),
-        ..Script::default()
-    };
+    let script =
+        Script { rules: vec![for_model("m1", broke)], otherwise: Reply::text("fine"), ..Script::default() };
     let model = ModelServer::start(script).await;
     let gateway = builder(&model)
         .config(json!({
@@ -117,9 +114,8 @@ async fn a_resting_model_is_asked_all_the_same_when_nobody_else_is_there() {
     assert!(end["errorMessage"].as_str().is_some_and(|text| text.contains("no credit left")), "{end}");
     let end = client.chat("main", "I have paid").await;
     assert_eq!(chat_text(&end), "paid", "{end}");
-    let healed = async || {
-        stored(&gateway)["usageStats"]["double:only"].get("disabledUntil").is_none().then_some(())
-    };
+    let healed =
+        async || stored(&gateway)["usageStats"]["double:only"].get("disabledUntil").is_none().then_some(());
     wait::until("the reply frees the key", healed).await;
 }
 

@@ -50,7 +50,7 @@ async fn begin(gateway: &TestGateway, key: &str) -> WsClient {
 async fn refused(gateway: &TestGateway, after_ms: i64) -> Value {
     wait::until(&format!("refused; the log:\n{}", gateway.log()), async || {
         let mut client = WsClient::cli(gateway.port, 4).await;
-        let info = client.call("system.info", json!({})).await.ok()?;
+        let info = client.call("system.info", json!({"gateway": true})).await.ok()?;
         let last = info["lastRestart"].clone();
         (last["atMs"].as_i64()? > after_ms && last["ok"] == false).then_some(info)
     })
@@ -116,7 +116,7 @@ async fn without_room_for_descriptors_nothing_is_touched() {
     }
     gateway.signal(Signal::SIGUSR1);
     let last = wait::until("refused", async || {
-        let info = client.call("system.info", json!({})).await.ok()?;
+        let info = client.call("system.info", json!({"gateway": true})).await.ok()?;
         (info["lastRestart"]["ok"] == false).then(|| info["lastRestart"].clone())
     })
     .await;
@@ -148,7 +148,7 @@ async fn a_state_that_cannot_be_written_leads_to_a_start_from_the_journal() {
     gateway.signal(Signal::SIGUSR1);
     let info = wait::until(&format!("started anew; the log:\n{}", gateway.log()), async || {
         let mut client = WsClient::try_cli(gateway.port, 4).await.ok()?;
-        let info = client.call("system.info", json!({})).await.ok()?;
+        let info = client.call("system.info", json!({"gateway": true})).await.ok()?;
         (info["upgrades"] == 0).then_some(info)
     })
     .await;

@@ -51,6 +51,25 @@ async fn probes_answer_without_a_token() {
 }
 
 #[tokio::test]
+async fn a_refused_bearer_is_logged_without_what_was_sent() {
+    let gateway = TestGateway::start().await;
+    assert_eq!(post(&gateway, Some("guessed~secret~1"), "{}").await.status, 401);
+    assert_eq!(post(&gateway, None, "{}").await.status, 401);
+    let refused = async || {
+        let log = gateway.log();
+        let lines: Vec<String> =
+            log.lines().filter(|line| line.contains("request refused")).map(str::to_owned).collect();
+        (!lines.is_empty()).then_some(lines)
+    };
+    let lines = harness::wait::until("a line", refused).await;
+    assert_eq!(lines.len(), 1, "who sends none makes no try: {lines:?}");
+    for part in ["127.0.0.1", COMPLETIONS, "AUTH_TOKEN_MISMATCH"] {
+        assert!(lines[0].contains(part), "{part} in {lines:?}");
+    }
+    assert!(!gateway.log().contains("guessed~secret~1"));
+}
+
+#[tokio::test]
 async fn completions_refuse_as_recorded() {
     let gateway = TestGateway::start().await;
     let good = json!({"model": "openclaw", "messages": [{"role": "user", "content": "hello"}]}).to_string();

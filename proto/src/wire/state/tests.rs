@@ -18,6 +18,7 @@ fn delta(run: u8, text: &str) -> AgentToSup {
         message: 0,
         kind: DeltaKind::Text,
         text: text.into(),
+        reply_to: None,
     })
 }
 
