@@ -21,7 +21,7 @@ fn builder(model: &ModelServer) -> Builder {
             "baseUrl": model.openai_url(), "apiKey": "sk-test", "api": "openai-completions",
             "models": [
                 {"id": "m1", "name": "m1", "reasoning": true, "input": ["text", "image"],
-                 "contextWindow": 64000, "maxTokens": 1000},
+                 "contextWindow": 200000, "maxTokens": 1000},
                 {"id": "m2", "name": "m2", "contextWindow": 64000, "maxTokens": 1000},
             ],
         }}},

@@ -50,23 +50,35 @@ pub fn build(branch: &[&Entry]) -> Vec<Message> {
     repair(messages)
 }
 
-/// What stands in place of the end of a result that was cut for the model.
-pub const CUT_NOTE: &str =
-    "\n\n[The rest was left out to save context. Read it in parts with offset and limit if you need it.]";
+/// What stands in place of the middle of a result that was cut for the model.
+const CUT_NOTE: &str = "\n\n[What was here is left out to save context. Read it in parts with offset and limit if you need it.]\n\n";
 
-/// The beginning of a result that is longer than `chars`, up to a line's end if one is near.
+/// Beginning and end of a result that is longer than `chars`: a file tells what it is at its top, a command what
+/// became of it in its last lines, which get three parts of ten. Cut at a line's border where one is near.
 pub fn with_short_result(message: Message, chars: usize) -> Message {
     let Message::ToolResult(mut result) = message else { return message };
     if let Content::Blocks(blocks) = &mut result.content {
         for block in blocks {
             let Block::Text { text, .. } = block else { continue };
-            let Some((end, _)) = text.char_indices().nth(chars) else { continue };
-            let head = text.get(..end).unwrap_or_default();
-            let line = head.rfind('\n').filter(|at| *at >= end / 5 * 4).unwrap_or(end);
-            *text = format!("{}{CUT_NOTE}", text.get(..line).unwrap_or_default());
+            if let Some(short) = shortened(text, chars) {
+                *text = short;
+            }
         }
     }
     Message::ToolResult(result)
+}
+
+/// None when it is short enough.
+fn shortened(text: &str, chars: usize) -> Option<String> {
+    text.char_indices().nth(chars)?;
+    let last = chars * 3 / 10;
+    let (end, _) = text.char_indices().nth(chars - last)?;
+    let begin = if last == 0 { text.len() } else { text.char_indices().nth_back(last - 1)?.0 };
+    let (head, tail) = (text.get(..end)?, text.get(begin..)?);
+    let head = head.rfind('\n').filter(|at| *at >= end / 5 * 4).and_then(|at| head.get(..at)).unwrap_or(head);
+    let tail =
+        tail.find('\n').filter(|at| *at <= tail.len() / 5).and_then(|at| tail.get(at + 1..)).unwrap_or(tail);
+    Some(format!("{head}{CUT_NOTE}{tail}"))
 }
 
 /// The message that an entry stands for, if it enters the context.

@@ -75,8 +75,14 @@ mod tests {
 
     #[test]
     fn one_result_fills_half_of_the_window_at_most() {
-        let text = format!("{}\n{}", "a".repeat(950), "b".repeat(400));
+        let text = format!("{}\n{}\n{}", "a".repeat(690), "b".repeat(400), "c".repeat(280));
         let fitted = texts(fit(vec![result(&text)], 1_000, 0));
-        assert!(fitted[0].starts_with(&"a".repeat(950)) && !fitted[0].contains('b'), "{fitted:?}");
+        let (head, tail) = fitted[0].split_once("\n\n[What was here").expect("a note");
+        assert!(
+            head == "a".repeat(690) && tail.ends_with(&format!("]\n\n{}", "c".repeat(280))),
+            "{fitted:?}"
+        );
+        let short = "€".repeat(1_000);
+        assert_eq!(texts(fit(vec![result(&short)], 1_000, 0)), [short]);
     }
 }

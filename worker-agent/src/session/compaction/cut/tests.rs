@@ -41,8 +41,10 @@ fn cut(entries: &[Entry], keep: u64) -> Option<Cut> {
 fn whole_turns_go_and_the_newest_stay() {
     let long = "x".repeat(400);
     let entries = branch(vec![user(&long), answer(&long, &[]), user(&long), answer(&long, &[]), user("now")]);
-    let found = cut(&entries, 150).unwrap();
-    assert_eq!((found.first_kept.as_str(), found.history.len(), found.prefix.len()), ("00000003", 2, 1));
+    let at =
+        |keep| cut(&entries, keep).map(|found| (found.first_kept, found.history.len(), found.prefix.len()));
+    assert_eq!(at(150), Some(("00000002".into(), 2, 0)));
+    assert_eq!(at(80), Some(("00000003".into(), 2, 1)), "a turn that is too long is cut in two");
     assert_eq!(cut(&entries, 10_000), None);
     assert_eq!(cut(&entries, 1).unwrap().first_kept, "00000004");
 }
