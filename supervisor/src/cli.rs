@@ -25,6 +25,7 @@ mod service;
 mod sessions;
 mod status;
 mod stop;
+mod trace;
 mod up;
 mod update;
 mod workers;
@@ -103,6 +104,8 @@ enum Command {
     Outbox(outbox::Args),
     /// Show messages that could not be delivered or answered
     DeadLetters(dead_letters::Args),
+    /// Tell step by step what became of a message
+    Trace(trace::Args),
     /// Check this installation and repair what can be repaired
     Doctor(doctor::Args),
     /// Run the gateway as a service of systemd
@@ -170,6 +173,7 @@ impl Cli {
             Command::Workers(args) => args.run(&invocation),
             Command::Outbox(args) => args.run(&invocation),
             Command::DeadLetters(args) => args.run(&invocation),
+            Command::Trace(args) => args.run(&invocation),
             Command::Doctor(args) => args.run(&invocation),
             Command::Service(args) => args.run(&invocation),
             Command::Stop(args) => args.run(&invocation),

@@ -18,6 +18,8 @@ mod handle;
 pub mod inbound;
 pub mod inspect;
 mod ledger;
+mod lookup;
+mod noted;
 mod open;
 pub mod outbox;
 mod rebase;
@@ -41,6 +43,7 @@ use proto::wire::id::Id;
 
 pub use error::JournalError;
 pub use handle::JournalHandle;
+pub use lookup::Found;
 pub use proto::wire::agent::SessionRow;
 pub use schema::SCHEMA_VERSION;
 pub use types::*;

@@ -20,6 +20,7 @@ mod rpc;
 mod scheduler;
 mod service;
 mod takeover;
+mod trace;
 mod update;
 mod upgrade;
 mod worker;

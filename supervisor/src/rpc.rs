@@ -27,6 +27,7 @@ pub mod sessions;
 pub mod status;
 pub mod subscribe;
 mod system;
+mod trace;
 pub mod turns;
 pub mod update;
 pub mod usage;
@@ -202,6 +203,7 @@ pub static TABLE: &[Method] = &[
     method!("outbox.get", Scope(READ), Core, Anew, outbox::get),
     method!("outbox.retry", Scope(ADMIN), Core, Anew, outbox::retry),
     method!("outbox.discard", Scope(ADMIN), Core, Anew, outbox::discard),
+    method!("trace.get", Scope(READ), Core, Anew, trace::get),
     method!("dead-letters.list", Scope(READ), Core, Anew, dead_letters::list),
     method!("dead-letters.get", Scope(READ), Core, Anew, dead_letters::get),
     method!("dead-letters.retry", Scope(ADMIN), Core, Anew, dead_letters::retry),

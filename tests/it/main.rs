@@ -34,6 +34,7 @@ mod status;
 mod supervision;
 mod telegram;
 mod telegram_double;
+mod trace;
 mod update;
 mod upgrade;
 mod wire;

@@ -247,8 +247,9 @@ pub struct RunStarted {
 pub struct RunStep {
     pub run_id: Id,
     pub step: u32,
-    /// `model`, `tool`, `compact`, `retry`.
+    /// `model`, `first`, `answer`, `refused`, `stopped`, `tool`, `result`, `compact`, `retry`.
     pub kind: String,
+    /// Words, or a JSON object of facts.
     #[serde(default)]
     pub detail: String,
 }

@@ -16,6 +16,7 @@ use super::{
     Journal, JournalError, dead_letter, dedupe, inbound, ledger, outbox, rebase, recover, retention, run,
     session_index,
 };
+use crate::trace::book::Book;
 
 type Res<T> = Result<T, JournalError>;
 
@@ -24,6 +25,7 @@ type Res<T> = Result<T, JournalError>;
 pub struct JournalHandle {
     jobs: mpsc::Sender<Msg>,
     shared: Arc<Shared>,
+    pub(super) book: Book,
 }
 
 impl std::fmt::Debug for Msg {
@@ -73,8 +75,8 @@ impl JournalHandle {
     /// Opens the store, migrates it and starts its thread. Blocks on the disk: call it before the runtimes start, or in a
     /// blocking section. The second value holds warnings for the operator.
     pub fn open(options: OpenOptions) -> Result<(Self, Vec<String>), JournalError> {
-        let Started { jobs, shared, warnings } = writer::start(options)?;
-        Ok((Self { jobs, shared }, warnings))
+        let Started { jobs, shared, warnings, book } = writer::start(options)?;
+        Ok((Self { jobs, shared, book }, warnings))
     }
 
     #[cfg_attr(not(test), expect(dead_code, reason = "for those who must know at once; status asks `stats`"))]

@@ -8,7 +8,7 @@ use proto::wire::id::Id;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::types::{DeadKind, NewDeadLetter, NewOutbox, OutboxRow, SendOutcome, Settled};
-use super::{JournalError, dead_letter, ledger, run, sql};
+use super::{JournalError, dead_letter, ledger, noted, run, sql};
 use state::{Effect, Facts, OnUnknown, OutEvent, OutState, Step, WireKind};
 
 /// Counter of sends that may show twice.
@@ -85,6 +85,9 @@ pub fn insert(conn: &Connection, new: &NewOutbox) -> Result<bool, JournalError> 
             new.expires_us,
             OutState::Pending
         ])?;
+    if n > 0 {
+        noted::queued(new);
+    }
     Ok(n > 0)
 }
 
@@ -217,7 +220,9 @@ pub fn lease(
         "UPDATE outbox SET state = ?2, epoch = ?3, on_unknown = ?4, attempts = attempts + 1 WHERE out_id = ?1",
     )?
     .execute(params![out_id.as_bytes(), step.to, sql::as_i64(epoch), on_unknown])?;
-    known(conn, out_id)
+    let row = known(conn, out_id)?;
+    noted::delivery(&row, "leased");
+    Ok(row)
 }
 
 /// Only the holder of the lease may speak about what is in flight.
@@ -245,6 +250,7 @@ pub fn wire(conn: &Connection, out_id: Id, epoch: u64, kind: WireKind) -> Result
         step.to,
         kind
     ])?;
+    noted::delivery(&row, "wire");
     Ok(())
 }
 
@@ -256,6 +262,7 @@ pub fn placed(conn: &Connection, out_id: Id, epoch: u64, ext_id: &str) -> Result
     }
     conn.prepare_cached("UPDATE outbox SET prior_ext = ?2 WHERE out_id = ?1")?
         .execute(params![out_id.as_bytes(), ext_id])?;
+    noted::delivery(&row, "placed");
     Ok(())
 }
 
@@ -357,8 +364,23 @@ pub fn apply(
         }
     }
     let row = known(conn, out_id)?;
+    noted::delivery(&row, word(event, step.to));
     let tell_user = step.to == OutState::Failed && ended_bad;
     Ok(Settled { tell_user, reconcile: step.to == OutState::Unknown, row })
+}
+
+/// What a trace calls it.
+fn word(event: OutEvent, to: OutState) -> &'static str {
+    match (event, to) {
+        (_, OutState::Delivered) => "delivered",
+        (OutEvent::Discard, _) => "discarded",
+        (_, OutState::Unknown) => "unknown",
+        (_, OutState::Failed) => "failed",
+        (_, OutState::Expired) => "expired",
+        (OutEvent::Revive, _) => "revived",
+        (OutEvent::WorkerGone, _) => "released",
+        _ => "putOff",
+    }
 }
 
 fn letter(row: &OutboxRow, why: String, at_us: i64) -> NewDeadLetter {

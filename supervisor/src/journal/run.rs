@@ -4,11 +4,12 @@ pub mod state;
 
 use proto::wire::id::Id;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::json;
 
 use super::types::{
     FinishRun, Finished, InboundEnd, NewRun, RunCounts, RunOrigin, RunRow, RunStart, RunTimes,
 };
-use super::{JournalError, inbound, ledger, outbox, session_index, sql};
+use super::{JournalError, inbound, ledger, noted, outbox, session_index, sql};
 use state::{InterruptCause, RunEvent, RunState};
 
 const COLUMNS: &str = "run_id, client_run_id, session_key, agent, lane, origin, state, attempt, crashes, \
@@ -59,6 +60,7 @@ pub fn create(conn: &Connection, run: &NewRun) -> Result<(), JournalError> {
     if inserted == 0 {
         return Ok(());
     }
+    noted::run(run.run_id, "claimed", json!({"messages": run.inbound.len(), "lane": run.lane}));
     inbound::claim(conn, &run.inbound, run.run_id)
 }
 
@@ -105,13 +107,16 @@ pub fn mark_started(
         )?
         .execute(params![run_id.as_bytes(), state, attempt, sql::as_i64(epoch), now_us]);
     match done {
-        Ok(_) => Ok(RunStart {
-            attempt,
-            interruptions: row.counts.interruptions,
-            active_us: row.times.active_us,
-            events: ledger::system_event_take(conn, &row.session_key, run_id)?,
-            parts: outbox::of_run(conn, run_id)?,
-        }),
+        Ok(_) => {
+            noted::run(run_id, "started", json!({"attempt": attempt, "epoch": epoch}));
+            Ok(RunStart {
+                attempt,
+                interruptions: row.counts.interruptions,
+                active_us: row.times.active_us,
+                events: ledger::system_event_take(conn, &row.session_key, run_id)?,
+                parts: outbox::of_run(conn, run_id)?,
+            })
+        }
         // The unique index over started runs: serialisation per session is a fact of the database.
         Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
             Err(JournalError::SessionBusy { session_key: row.session_key })
@@ -125,6 +130,7 @@ pub fn claim_more(conn: &Connection, run_id: Id, seqs: &[i64]) -> Result<(), Jou
     if row.state.ended() {
         return Err(sql::Illegal { from: row.state.name(), event: "claim" }.of("run", run_id));
     }
+    noted::run(run_id, "steered", json!({"messages": seqs.len()}));
     inbound::claim(conn, seqs, run_id)
 }
 
@@ -150,6 +156,7 @@ pub fn interrupt(
            active_us = active_us + ?4 WHERE run_id = ?1",
     )?
     .execute(params![run_id.as_bytes(), state, crashes, active])?;
+    noted::interrupted(&row, cause.name());
     known(conn, run_id)
 }
 
@@ -180,6 +187,7 @@ pub fn finish(conn: &Connection, end: &FinishRun) -> Result<Finished, JournalErr
         "UPDATE run SET state = ?2, ended_us = ?3, outcome = ?4, active_us = active_us + ?5 WHERE run_id = ?1",
     )?
     .execute(params![end.run_id.as_bytes(), state, end.ended_us, end.outcome, active])?;
+    noted::run(end.run_id, "ended", json!({"state": end.state.name(), "parts": inserted.len()}));
     inbound::release(conn, end.run_id, end.inbound, end.ended_us)?;
     if end.inbound == InboundEnd::Requeue {
         ledger::system_event_untake(conn, end.run_id)?;

@@ -19,7 +19,8 @@ use super::disk::{self, Reserve};
 use super::open::{begin_life, check_in_background, make_dir, not_opened, open, quick_check};
 use super::recover::KV_CLEAN;
 use super::types::Integrity;
-use super::{JournalError, ledger};
+use super::{JournalError, ledger, noted};
+use crate::trace::book::Book;
 
 /// Jobs that may wait (one per request in flight of the whole gateway; senders wait beyond it).
 pub const JOBS_WAITING_MAX: usize = 1024;
@@ -129,6 +130,7 @@ pub(super) struct Writer {
     doubtful: bool,
     /// The reserve is wanted and not there.
     lacks_reserve: bool,
+    book: Book,
 }
 
 /// A running journal thread.
@@ -137,6 +139,7 @@ pub(super) struct Started {
     pub shared: Arc<Shared>,
     /// For the operator.
     pub warnings: Vec<String>,
+    pub book: Book,
 }
 
 /// Opens the store and starts its thread. Blocks: call it before the runtimes start.
@@ -173,6 +176,7 @@ pub(super) fn start(options: OpenOptions) -> Result<Started, JournalError> {
         .enable_time()
         .build()
         .map_err(|e| failed(e.to_string()))?;
+    let book = Book::open(options.dir.join("trace")).map_err(|e| failed(e.to_string()))?;
     let (jobs, rx) = mpsc::channel(JOBS_WAITING_MAX);
     let writer = Writer {
         conn: Some(conn),
@@ -182,6 +186,7 @@ pub(super) fn start(options: OpenOptions) -> Result<Started, JournalError> {
         probed: Instant::now(),
         doubtful: false,
         lacks_reserve,
+        book: book.clone(),
         dirty: true,
         options: options.clone(),
     };
@@ -189,7 +194,7 @@ pub(super) fn start(options: OpenOptions) -> Result<Started, JournalError> {
         .name("journal".into())
         .spawn(move || writer.serve(rx))
         .map_err(|e| failed(e.to_string()))?;
-    Ok(Started { jobs, shared, warnings })
+    Ok(Started { jobs, shared, warnings, book })
 }
 
 impl Writer {
@@ -289,6 +294,10 @@ impl Writer {
     fn attempt(&mut self, jobs: &mut [Box<dyn Work>]) -> Result<(), JournalError> {
         let Some(conn) = &self.conn else { return Err(self.refusal()) };
         let outcome = commit_all(conn, jobs);
+        match &outcome {
+            Ok(()) => noted::tell(&self.book),
+            Err(_) => noted::undo(0),
+        }
         if let Err(e) = &outcome {
             if !conn.is_autocommit() && conn.execute_batch("ROLLBACK").is_err() {
                 self.conn = None;
@@ -426,9 +435,11 @@ fn commit_all(conn: &Connection, jobs: &mut [Box<dyn Work>]) -> Result<(), Journ
             continue;
         }
         conn.prepare_cached("SAVEPOINT job")?.execute([])?;
+        let mark = noted::mark();
         match job.run(conn) {
             Ran::Done => {}
             Ran::Refused => {
+                noted::undo(mark);
                 conn.prepare_cached("ROLLBACK TO job")?.execute([])?;
             }
             Ran::Trouble(e) => return Err(e),

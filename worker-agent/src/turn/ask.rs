@@ -1,6 +1,8 @@
 //! One model, asked with what the transcript holds. A conversation that is too long for it is summarised, before the call
 //! where that can be foreseen and after a refusal where it cannot; another model is never the cure.
 
+use std::time::Instant;
+
 use proto::runtime::failpoint;
 use serde_json::json;
 
@@ -32,13 +34,34 @@ pub async fn ask(run: &mut Run, wanted: &ModelRef, facts: &ModelFacts) -> Result
         run.events.step(run.heard.step, "model", wanted.to_string()).await;
         failpoint::hit("ag.llm.connect");
         let stream = run.active.models.stream(wanted, request, &run.budget, run.control.cancel.clone());
+        let begin = Instant::now();
         let outcome = listen(run, facts, stream).await;
+        tell(run, &outcome, begin).await;
         let too_long =
             matches!(&outcome, Outcome::Failed(error, _) if error.reason == Reason::ContextOverflow);
         if !too_long || !shortened(run, wanted, facts).await? {
             return Ok(outcome);
         }
     }
+}
+
+/// How one request went, for the trace of the run.
+async fn tell(run: &Run, outcome: &Outcome, begin: Instant) {
+    let ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (kind, facts) = match outcome {
+        Outcome::Answered(answer) => {
+            let usage = &answer.usage;
+            let cost_micros = (usage.cost.total * 1e6).round().clamp(0.0, 1e15) as u64;
+            let facts = json!({
+                "ms": ms, "input": usage.input, "output": usage.output, "cacheRead": usage.cache_read,
+                "costMicros": cost_micros, "stop": answer.stop_reason,
+            });
+            ("answer", facts)
+        }
+        Outcome::Failed(error, _) => ("refused", json!({"ms": ms, "why": error.to_string()})),
+        Outcome::Stopped(_) => ("stopped", json!({"ms": ms, "why": run.control.why()})),
+    };
+    run.events.step(run.heard.step, kind, facts.to_string()).await;
 }
 
 /// Before a call: summarises a conversation that has outgrown the window.

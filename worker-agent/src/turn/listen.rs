@@ -1,8 +1,11 @@
 //! One stream of a model: what may be shown goes to the clients as it comes, the rest into the message.
 
+use std::time::Instant;
+
 use futures_util::StreamExt;
 use proto::runtime::failpoint;
 use proto::wire::agent::DeltaKind;
+use serde_json::json;
 
 use super::driver::Run;
 use super::request::Reply;
@@ -25,6 +28,7 @@ pub enum Outcome {
 pub async fn listen(run: &mut Run, facts: &ModelFacts, mut stream: EventStream) -> Outcome {
     let mut reply = Reply::default();
     let mut shown = StreamText::default();
+    let (begin, mut silent) = (Instant::now(), true);
     let thinking_shown = run.entry.str("reasoningLevel") == Some("stream");
     loop {
         let event = tokio::select! {
@@ -33,6 +37,16 @@ pub async fn listen(run: &mut Run, facts: &ModelFacts, mut stream: EventStream) 
                 return Outcome::Stopped(reply.finish(facts, StopReason::Aborted, now_ms()));
             }
         };
+        if silent
+            && matches!(
+                event,
+                Some(Ok(ProviderEvent::TextDelta { .. } | ProviderEvent::ThinkingDelta { .. }))
+            )
+        {
+            silent = false;
+            let facts = json!({"ms": u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX)});
+            run.events.step(run.heard.step, "first", facts.to_string()).await;
+        }
         match event {
             Some(Ok(ProviderEvent::TextDelta { text })) => {
                 failpoint::hit("ag.llm.mid_stream");

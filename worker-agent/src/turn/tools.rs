@@ -35,6 +35,7 @@ pub async fn run(run: &mut Run, asked: ToolCall) -> Result<(), SessionError> {
     intent(run, &asked, effect, &args).await?;
     failpoint::hit("ag.c5.after");
     run.events.tool_start(&asked).await;
+    let begin = std::time::Instant::now();
     let outcome = perform(run, &registry, &asked).await;
     failpoint::hit("ag.tool.after_exit");
     if run.control.is_shutdown() {
@@ -42,6 +43,9 @@ pub async fn run(run: &mut Run, asked: ToolCall) -> Result<(), SessionError> {
         return Ok(());
     }
     record(run, &asked, &outcome, effect).await?;
+    let ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let facts = json!({"tool": asked.name, "ms": ms, "failed": outcome.is_error});
+    run.events.step(run.heard.step, "result", facts.to_string()).await;
     run.events.tool_result(&asked, &outcome).await;
     note_failure(run, &asked, &outcome, effect);
     run.turn.tool_answered();

@@ -46,6 +46,17 @@ pub enum InterruptCause {
     Stop,
 }
 
+impl InterruptCause {
+    /// For people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SelfInflicted => "the agent's worker died by its own doing",
+            Self::Outside => "the agent's worker or the gateway was ended from outside",
+            Self::Stop => "the agent's worker was stopped",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunEvent {
     Start,

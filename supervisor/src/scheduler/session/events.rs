@@ -6,8 +6,10 @@ use crate::events::GatewayEvent;
 use crate::journal::{Finished, Journal, RunState};
 use crate::scheduler::active::{Active, Phase};
 use crate::scheduler::{RunOutcome, outcome, shared};
+use crate::trace::Step;
 use proto::wire::Id;
 use proto::wire::agent::{AgentToSup, Block, Delta, FinalAck, RunFinal, SessionRow, SupToAgent};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 
@@ -18,6 +20,7 @@ impl Session {
     pub(super) async fn on_agent(&mut self, message: AgentToSup) {
         match message {
             AgentToSup::RunStarted(started) => {
+                self.note(started.run_id, "begun", json!({"attempt": started.attempt}));
                 if let Some(active) = self.active_run(started.run_id) {
                     active.publisher.set_session_id(&started.session_id);
                     active.update(|progress| progress.started_ms = Some(started.started_ms));
@@ -31,13 +34,18 @@ impl Session {
             }
             AgentToSup::Block(block) => self.on_block(block).await,
             AgentToSup::RunFinal(run) => self.on_final(run).await,
-            AgentToSup::RunStep(_)
-            | AgentToSup::SessionChanged(_)
+            AgentToSup::RunStep(step) => self.note(step.run_id, &step.kind, facts(&step.detail)),
+            AgentToSup::SessionChanged(_)
             | AgentToSup::MessageAppended(_)
             | AgentToSup::Steered(_)
             | AgentToSup::AskGateway(_)
             | AgentToSup::RpcResult(_) => {}
         }
+    }
+
+    /// For the trace of the run.
+    fn note(&self, run_id: Id, what: &str, facts: Value) {
+        self.shared.journal.book().note(Step::new(run_id, &self.worker().0, what, facts));
     }
 
     fn active_run(&mut self, run_id: Id) -> Option<&mut Active> {
@@ -166,5 +174,13 @@ impl Session {
             run_id: Some(run_id.to_owned()),
             row: serde_json::from_str(&row.entry_json).unwrap_or_default(),
         });
+    }
+}
+
+/// A step's detail: an object, or words.
+fn facts(detail: &str) -> Value {
+    match serde_json::from_str(detail) {
+        Ok(Value::Object(facts)) => Value::Object(facts),
+        _ => json!({"detail": detail}),
     }
 }
