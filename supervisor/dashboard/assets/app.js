@@ -10,6 +10,7 @@ import { SignIn } from "./signin.js";
 import { newId, store, takeFromAddress } from "./store.js";
 import { Transcript } from "./transcript.js";
 import { Letters } from "./letters.js";
+import { Trace } from "./trace.js";
 import { WorkerStrip } from "./workers.js";
 
 const HISTORY_FIRST = 120;
@@ -24,6 +25,7 @@ const TRIES = ["What can you do?", "run: uname -a", "read README.md"];
 const find = (id) => document.getElementById(id);
 const el = Object.fromEntries(["agent", "sessions", "new-chat", "connection", "connection-text", "workers", "worker-list", "banner", "letters",
   "scroller", "earlier", "welcome", "transcript", "to-bottom", "composer", "message", "stop", "send", "version", "announce", "sign-in",
+  "trace", "trace-form", "trace-id", "trace-list", "trace-sum", "trace-open",
 ].map((id) => [id.replaceAll("-", "_"), find(id)]));
 
 class Page {
@@ -39,6 +41,9 @@ class Page {
     this.picker = new SessionPicker({ gateway: this.gateway, select: el.sessions, chosen: (key) => this.openSession(key) });
     this.strip = new WorkerStrip({ gateway: this.gateway, box: el.workers, list: el.worker_list, banner: el.banner });
     this.letters = new Letters({ gateway: this.gateway, box: el.letters });
+    this.trace = new Trace({
+      gateway: this.gateway, dialog: el.trace, form: el.trace_form, id: el.trace_id, list: el.trace_list, sum: el.trace_sum, open: el.trace_open,
+    });
     this.signIn = new SignIn({ dialog: el.sign_in, submit: (token) => this.useToken(token), again: () => this.gateway.connect() });
     this.view = new Transcript({
       scroller: el.scroller, list: el.transcript, toBottom: el.to_bottom,
