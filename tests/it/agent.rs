@@ -7,6 +7,7 @@ mod models;
 mod prompt;
 mod queue;
 mod restarts;
+mod settings;
 mod tools;
 
 use harness::gateway::{Builder, TestGateway};

@@ -1,16 +1,25 @@
 //! Chat commands that this worker answers without a model: parsing (PURE) and the table. One file each below.
 //! Queueing, stopping and pairing are the supervisor's; `/stop` comes here only when nothing was running.
 
-use crate::agent::{Active, Agent};
+use crate::agent::{Active, Agent, row};
+use crate::clock::now_ms;
+use crate::session::store::SessionEntry;
 use crate::tool::BoxFuture;
+use proto::wire::agent::RunSpec;
+use serde_json::Value;
 
 pub mod compact;
 pub mod context;
+pub mod cost;
+pub mod directive;
 pub mod help;
+pub mod model;
 pub mod new;
 pub mod reset;
+pub mod setting;
 pub mod status;
 pub mod stop;
+pub mod whoami;
 
 /// What a command may look at.
 #[derive(Clone, Copy)]
@@ -18,6 +27,7 @@ pub struct Asked<'a> {
     pub agent: &'a Agent,
     pub active: &'a Active,
     pub session_key: &'a str,
+    pub spec: &'a RunSpec,
     /// The rest of the message, trimmed.
     pub args: &'a str,
 }
@@ -50,15 +60,48 @@ pub trait Command: Sync {
 
 /// Every command, in the order of `/help`.
 pub fn all() -> &'static [&'static dyn Command] {
-    &[
-        &new::New,
-        &reset::Reset,
-        &stop::Stop,
-        &status::Status,
-        &compact::Compact,
-        &context::Context,
-        &help::Help,
-    ]
+    ALL
+}
+
+static ALL: &[&dyn Command] = &[
+    &new::New,
+    &reset::Reset,
+    &stop::Stop,
+    &status::Status,
+    &model::Model,
+    &model::Models,
+    &setting::THINK,
+    &setting::REASONING,
+    &setting::USAGE,
+    &compact::Compact,
+    &context::Context,
+    &whoami::Whoami,
+    &help::Help,
+];
+
+/// Fields of a session's entry, to be set.
+pub type Fields = Vec<(&'static str, Value)>;
+
+/// Writes fields of the session's entry; gives the reply, or why it could not be done.
+pub async fn stored(asked: Asked<'_>, fields: Fields, reply: String) -> String {
+    let change = move |entry: &mut SessionEntry| {
+        if entry.session_id().is_none() {
+            entry.set("sessionId", uuid::Uuid::new_v4().to_string());
+        }
+        for (field, value) in fields {
+            entry.set(field, value);
+        }
+        entry.set("updatedAt", now_ms());
+        Ok::<(), std::convert::Infallible>(())
+    };
+    match asked.agent.sessions.update(asked.session_key, change).await {
+        Ok(Ok(entry)) => {
+            let row = row(&asked.active.setup.agent_id, asked.session_key, &entry);
+            asked.agent.session_changed(row, "patch").await;
+            reply
+        }
+        Err(error) => format!("⚠️ The session cannot be changed: {error}"),
+    }
 }
 
 /// The command that a message is, and its arguments. A bot name behind the command and a colon are allowed.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Starts one run. The worker executes one run per session at a time; the queue is the supervisor's.
 /// Sent again with a higher `attempt` after the worker died; the transcript decides where to go on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunSpec {
     pub run_id: Id,
     /// The client's idempotency key: the `runId` that clients see.

@@ -189,7 +189,7 @@ async fn asked_for(agent: &Agent, active: &Active, spec: &RunSpec) -> Option<Out
         return Some(Outcome::NewSession { is_new });
     }
     let (command, args) = command::parse(&input.raw)?;
-    let asked = Asked { agent, active, session_key: &spec.session_key, args };
+    let asked = Asked { agent, active, session_key: &spec.session_key, spec, args };
     Some(command.run(asked).await)
 }
 

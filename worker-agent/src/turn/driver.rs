@@ -18,6 +18,7 @@ use super::state::{End, Step, Turn, synthetic_text};
 use super::{call, chain, finish, tools, upkeep};
 use crate::agent::{Active, Agent};
 use crate::clock::now_ms;
+use crate::command::directive;
 use crate::provider::RetryBudget;
 use crate::provider::select::ModelRef;
 use crate::session::entry::Body;
@@ -76,7 +77,7 @@ pub async fn execute(agent: Arc<Agent>, spec: RunSpec, control: Control) -> Opti
     }
     let key = spec.session_key.clone();
     // What the run owned is dropped with it; its session and the other runs of this process go on.
-    let result = AssertUnwindSafe(run(agent.clone(), Arc::new(spec.clone()), control)).catch_unwind().await;
+    let result = AssertUnwindSafe(run(agent.clone(), spec.clone(), control)).catch_unwind().await;
     agent.leave(&key);
     match result {
         Ok(Ok(done)) => done,
@@ -93,11 +94,13 @@ pub async fn execute(agent: Arc<Agent>, spec: RunSpec, control: Control) -> Opti
 
 async fn run(
     agent: Arc<Agent>,
-    spec: Arc<RunSpec>,
+    spec: RunSpec,
     mut control: Control,
 ) -> Result<Option<RunFinal>, SessionError> {
     let active = agent.active();
     control.limit(spec.active_ms_left);
+    let permitted = |name: &str| active.models.permitted(name).ok().map(|model| model.to_string());
+    let spec = Arc::new(directive::applied(spec, permitted));
     proto::runtime::failpoint::hit("ag.start.before_c3");
     let opening = match begin::begin(&agent, &active, &spec).await? {
         Begun::Turn(opening) => opening,

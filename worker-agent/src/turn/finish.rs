@@ -14,6 +14,7 @@ use super::state::{End, Stop};
 use super::{bounds, chain};
 use crate::agent::{Active, Agent, row};
 use crate::clock::now_ms;
+use crate::command::status::short;
 use crate::net_guard::{Guard, Policy};
 use crate::session::entry::{Body, TURN_FINAL};
 use crate::session::message::{AssistantMessage, Message, StopReason, Usage};
@@ -148,6 +149,11 @@ async fn parts(run: &Run, end: End) -> Vec<OutPart> {
     {
         payloads.insert(0, thoughts);
     }
+    if let Some(line) = usage_line(run)
+        && let Some(last) = payloads.iter_mut().rev().find(|payload| !payload.text.is_empty())
+    {
+        last.text = format!("{}\n\n{line}", last.text);
+    }
     let said = |text: &str| run.spec.texts_done.iter().any(|done| done.trim() == text.trim());
     payloads.retain(|payload| !payload.media.is_empty() || !said(&payload.text));
     if let Some(notice) = heard.notice.clone().filter(|notice| !said(notice)) {
@@ -173,6 +179,24 @@ async fn parts(run: &Run, end: End) -> Vec<OutPart> {
         parts.push(OutPart { part, text, media, reply_to: payload.reply_to, to: None });
     }
     parts
+}
+
+/// What the turn took, below the last message of a chat (`/usage`).
+fn usage_line(run: &Run) -> Option<String> {
+    let usage = &run.heard.usage;
+    let level = run.entry.str("responseUsage").filter(|level| matches!(*level, "tokens" | "full" | "on"))?;
+    if run.spec.origin.kind != OriginKind::Channel || usage.total_tokens == 0 {
+        return None;
+    }
+    let mut line = format!("Usage: {} in / {} out", short(usage.prompt_tokens()), short(usage.output));
+    if usage.cost.total > 0.0 {
+        line.push_str(&format!(" · ${:.4}", usage.cost.total));
+    }
+    if level == "full" {
+        let model = run.heard.facts.as_ref().map(|facts| facts.reference()).unwrap_or_default();
+        line.push_str(&format!(" · {model} · {}", run.spec.session_key));
+    }
+    Some(line)
 }
 
 fn wire_usage(heard: &Heard) -> wire::Usage {
