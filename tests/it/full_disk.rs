@@ -1,15 +1,15 @@
-//! Deliveries that end while the disk is full: what the journal could not note then is noted when there is room.
+//! Deliveries and runs that end while the disk is full: what the journal could not note then is noted when there is room.
 
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use harness::gateway::{TestGateway, merge};
-use harness::model_server::{ModelServer, Script};
+use harness::model_server::{ModelServer, Reply, Rule, Script};
 use harness::small_disk::SmallDisk;
 use harness::telegram_server::{Fault, TelegramServer};
 use harness::wait;
-use harness::ws_client::WsClient;
+use harness::ws_client::{WsClient, chat_text};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -22,7 +22,7 @@ const ANN: i64 = 7001;
 
 struct Scene {
     server: TelegramServer,
-    _model: ModelServer,
+    model: ModelServer,
     gateway: TestGateway,
     disk: SmallDisk,
 }
@@ -61,8 +61,12 @@ impl Drop for Full<'_> {
 
 impl Scene {
     async fn new() -> Option<Self> {
+        Self::with(Script::default()).await
+    }
+
+    async fn with(script: Script) -> Option<Self> {
         let disk = SmallDisk::mount(DISK_BYTES)?;
-        let (server, model) = (TelegramServer::start().await, ModelServer::start(Script::default()).await);
+        let (server, model) = (TelegramServer::start().await, ModelServer::start(script).await);
         let mut config = model_config(&model);
         let telegram = json!({
             "botToken": server.token(), "apiRoot": server.api_root(), "dmPolicy": "open", "allowFrom": ["*"],
@@ -70,7 +74,7 @@ impl Scene {
         });
         merge(&mut config, &json!({"channels": {"telegram": telegram}}));
         let gateway = TestGateway::builder().state_dir(disk.path()).config(config).start().await;
-        Some(Self { server, _model: model, gateway, disk })
+        Some(Self { server, model, gateway, disk })
     }
 
     /// A message whose reply is on its way to the network and stays there.
@@ -130,4 +134,60 @@ async fn a_reply_whose_worker_died_while_the_disk_was_full_is_sent_by_the_next_o
     drop(full);
     scene.goes_on().await;
     wait::until("the reserve is back", async || reserve.exists().then_some(())).await;
+}
+
+/// A model that speaks until the disk has been full for a while.
+fn slow() -> Script {
+    let reply = Reply {
+        text: "one two three four five six".to_owned(),
+        chunk_chars: 1,
+        delay_ms: 150,
+        ..Reply::default()
+    };
+    let rule = Rule { contains: Some("count".to_owned()), reply, ..Rule::default() };
+    Script { rules: vec![rule], ..Script::default() }
+}
+
+async fn counting(scene: &Scene) -> WsClient {
+    let mut client = WsClient::cli(scene.gateway.port, 4).await;
+    let params = json!({"sessionKey": "main", "message": "count", "idempotencyKey": "k"});
+    client.call("chat.send", params).await.expect("accepted");
+    wait::until("the model is asked", async || (!scene.model.book().is_empty()).then_some(())).await;
+    client
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_worker_died_while_the_disk_was_full_is_answered_when_there_is_room() {
+    let Some(scene) = Scene::with(slow()).await else { return };
+    let mut client = counting(&scene).await;
+    let full = scene.full().await;
+    let worker = scene.gateway.worker("[agent:main]").await;
+    kill(Pid::from_raw(worker as i32), Signal::SIGKILL).expect("our own process");
+    scene.logged("cannot note an interruption yet").await;
+    drop(full);
+    let end = client.chat_end("k").await;
+    assert_eq!(chat_text(&end), "one two three four five six", "{end}");
+}
+
+/// Its reply is there and waits for the journal: whoever stops it now comes too late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reply_that_waits_for_the_journal_is_not_replaced_by_a_stop() {
+    let Some(scene) = Scene::with(slow()).await else { return };
+    let mut client = counting(&scene).await;
+    let full = scene.full().await;
+    scene.logged("the end of a run waits for the journal").await;
+    let mut other = WsClient::cli(scene.gateway.port, 4).await;
+    other.send("chat.abort", json!({"sessionKey": "main", "runId": "k"})).await;
+    // The worker's ten seconds to obey are over, and the journal was asked once a second, no more often.
+    let tries = || scene.gateway.log().matches("the end of a run waits for the journal").count();
+    let (before, begin) = (tries(), std::time::Instant::now());
+    wait::until("the worker's time is over", async || (tries() >= before + 12).then_some(())).await;
+    assert!(begin.elapsed() > Duration::from_secs(10), "asked too often");
+    drop(full);
+    let end = client.chat_end("k").await;
+    assert_eq!(
+        (end["state"].as_str(), chat_text(&end).as_str()),
+        (Some("final"), "one two three four five six"),
+        "{end}"
+    );
 }

@@ -53,7 +53,7 @@ impl From<rusqlite::Error> for JournalError {
     }
 }
 
-/// Full or failing disk, as opposed to a mistake in a statement.
+/// Full or failing disk, memory or a lock that is wanting now, as opposed to a mistake in a statement.
 pub fn is_disk_trouble(e: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode as C;
     matches!(
@@ -65,6 +65,9 @@ pub fn is_disk_trouble(e: &rusqlite::Error) -> bool {
                 | C::CannotOpen
                 | C::NotADatabase
                 | C::DatabaseCorrupt
+                | C::OutOfMemory
+                | C::DatabaseBusy
+                | C::DatabaseLocked
         )
     )
 }

@@ -32,7 +32,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<InboundRow> {
 
 pub fn accept(conn: &Connection, accept: &AcceptInbound) -> Result<Accepted, JournalError> {
     let new = &accept.inbound;
-    sql::check_body("message", &new.body)?;
+    sql::check_message(&new.body)?;
     if let Some(claim) = &accept.dedupe
         && let Some(known) = dedupe::claim(conn, claim)?
     {

@@ -84,6 +84,17 @@ pub fn as_i64(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
+/// What a run adds to its one message (ids, where the reply goes): such a run's row fits, too.
+const RUN_ADDS_BYTES: usize = 16 << 10;
+
+pub fn check_message(bytes: &[u8]) -> Result<(), JournalError> {
+    let max = BODY_BYTES_MAX - RUN_ADDS_BYTES;
+    if bytes.len() > max {
+        return Err(JournalError::TooLarge { what: "message", bytes: bytes.len(), max });
+    }
+    Ok(())
+}
+
 pub fn check_body(what: &'static str, bytes: &[u8]) -> Result<(), JournalError> {
     if bytes.len() > BODY_BYTES_MAX {
         return Err(JournalError::TooLarge { what, bytes: bytes.len(), max: BODY_BYTES_MAX });

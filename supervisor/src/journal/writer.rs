@@ -266,6 +266,9 @@ impl Writer {
             );
             outcome = self.attempt(&mut jobs);
         }
+        // Whatever kept the batch from being stored (another program's lock, no memory) may be gone at the next try: nobody may
+        // take it for a refusal of his own step.
+        let outcome = outcome.map_err(|e| JournalError::ReadOnly { why: reason(&e) });
         if let Err(e) = &outcome {
             self.enter_readonly(reason(e));
         }

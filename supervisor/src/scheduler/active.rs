@@ -1,5 +1,7 @@
 //! The one run of a session that is under way.
 
+use crate::journal::InterruptCause;
+
 use super::{RunProgress, lane_gate::Permit, publish::Publisher, stored::StoredRun};
 use proto::wire::Id;
 use proto::wire::agent::RunFinal;
@@ -14,6 +16,8 @@ pub enum Phase {
     Starting,
     /// The worker has it.
     Running { epoch: u64 },
+    /// The worker that had it is gone, and the journal could not note that yet: without the note there is no next attempt.
+    Interrupting(InterruptCause),
     /// The worker has ended it, and the journal could not store that yet.
     Ending(Box<RunFinal>),
 }
@@ -50,6 +54,8 @@ pub struct Active {
     pub draft: Option<Id>,
     /// Frees the lanes when dropped. `None` for a run that another image of this program began and that found no place.
     pub permit: Option<Permit>,
+    /// Messages that the worker took under way, and whose claim the journal could not note yet.
+    pub unclaimed: Vec<i64>,
 }
 
 impl Active {
@@ -58,6 +64,11 @@ impl Active {
             Phase::Running { epoch } => Some(epoch),
             _ => None,
         }
+    }
+
+    /// Its end is known, or only the journal stands in the way of its next step: no time-out ends it any more.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Ending(_))
     }
 
     /// Tells every follower.

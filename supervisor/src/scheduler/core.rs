@@ -14,6 +14,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
+/// Looks for a message that was put back, and the pause between them: as long as a disk is worth waiting for (2 min).
+const REVIVE_TRIES: u32 = 120;
+const REVIVE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
 type Tasks = Rc<RefCell<HashMap<String, Task>>>;
 
 struct Task {
@@ -189,17 +193,26 @@ impl Core {
         self.tell(&key, &agent, SessionCommand::Queued(Box::new(row))).await;
     }
 
+    /// The row is read again for a while when the journal cannot: nobody else would tell its session.
     async fn revive(&self, seq: i64) {
-        match self.shared.journal.inbound(seq).await {
-            Ok(Some(row)) => {
-                let (key, agent) = (row.session_key.clone(), row.agent.clone());
-                self.tell(&key, &agent, SessionCommand::Restored(Box::new(row))).await;
+        let core = self.clone();
+        tokio::task::spawn_local(async move {
+            for _ in 0..REVIVE_TRIES {
+                match core.shared.journal.inbound(seq).await {
+                    Ok(Some(row)) => {
+                        let (key, agent) = (row.session_key.clone(), row.agent.clone());
+                        core.tell(&key, &agent, SessionCommand::Restored(Box::new(row))).await;
+                        return;
+                    }
+                    Ok(None) => return tracing::error!(seq, "a message that was put back is gone"),
+                    Err(error) => {
+                        tracing::warn!(seq, %error, "a message that was put back cannot be read yet")
+                    }
+                }
+                tokio::time::sleep(REVIVE_PAUSE).await;
             }
-            Ok(None) => tracing::error!(seq, "a message that was put back is gone"),
-            Err(error) => {
-                tracing::error!(seq, %error, "a message that was put back waits for the next start")
-            }
-        }
+            tracing::error!(seq, "a message that was put back waits for the next start");
+        });
     }
 
     /// After a start: goes on with what the last life left. At the return every run and message of it can be waited for

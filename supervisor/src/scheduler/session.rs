@@ -7,12 +7,14 @@
 //!
 //! It ends when it has nothing to do; the journal holds everything that it would have to remember.
 
+mod abort;
 mod accept;
 mod at_once;
 mod carry;
 mod events;
 mod recall;
 mod run;
+mod steer;
 
 use super::active::Active;
 use super::carry::CarriedRun;
@@ -94,6 +96,8 @@ pub struct Session {
     /// Not before this: the journal or the worker could not take the next step.
     retry_at: Option<Instant>,
     typing_at: Option<Instant>,
+    /// Messages that were taken back, and that the journal could not forget yet: a start would run them.
+    owed_drops: Vec<i64>,
 }
 
 enum Next {
@@ -119,6 +123,7 @@ impl Session {
             starting: None,
             retry_at: None,
             typing_at: None,
+            owed_drops: Vec::new(),
         }
     }
 
@@ -163,7 +168,7 @@ impl Session {
     }
 
     fn is_idle(&self) -> bool {
-        self.active.is_none() && self.taken.is_none() && self.waiting() == 0
+        self.active.is_none() && self.taken.is_none() && self.waiting() == 0 && self.owed_drops.is_empty()
     }
 
     fn worker(&self) -> WorkerId {
@@ -174,9 +179,10 @@ impl Session {
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
         let idle = now + Duration::from_millis(IDLE_MS);
-        let active = self.active.as_ref();
+        // A run whose end waits for the journal is not ended once more by the clock.
+        let active = self.active.as_ref().filter(|active| !active.is_ending());
         let abort = active.and_then(|active| active.abort.as_ref()).map(|abort| abort.deadline);
-        let due = self.due_at.filter(|_| active.is_none() && self.taken.is_none());
+        let due = self.due_at.filter(|_| self.active.is_none() && self.taken.is_none());
         let times = [active.and_then(|active| active.deadline), abort, due, self.retry_at, self.typing_at];
         times.into_iter().flatten().fold(idle, Instant::min)
     }
@@ -223,6 +229,10 @@ impl Session {
             return;
         }
         self.retry_at = None;
+        if !self.owed_drops.is_empty() {
+            let owed = std::mem::take(&mut self.owed_drops);
+            self.forget(owed).await;
+        }
         if self.active.is_some() {
             self.retry_step().await;
             return;

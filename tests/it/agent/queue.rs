@@ -47,6 +47,28 @@ async fn collect_makes_one_turn_of_what_came_meanwhile() {
     }
 }
 
+/// A row of the journal holds less than these together.
+#[tokio::test]
+async fn waiting_messages_that_do_not_fit_into_one_turn_get_several() {
+    let rules = vec![when("long", slow(&"word ".repeat(30)))];
+    let (_gateway, model, mut client) = scene_with(rules, Reply::text("heard"), queue("collect", 50)).await;
+    send(&mut client, "main", "long", "a").await;
+    client.event_where("chat", |payload| payload["state"] == "delta").await;
+    for n in 1..=6 {
+        let text = format!("mark-{n} {}", "x".repeat(90_000));
+        send(&mut client, "main", &text, &format!("q{n}")).await;
+    }
+    for n in 1..=6 {
+        let done = json!({"runId": format!("q{n}"), "timeoutMs": 60_000});
+        let done = client.call("agent.wait", done).await.expect("known");
+        assert_eq!(done["status"], "ok", "q{n}: {done}");
+    }
+    let last = asked(&model).pop().expect("requests");
+    let heard = users(&last).concat();
+    let times = |n: i32| heard.matches(&format!("mark-{n} ")).count();
+    assert_eq!((1..=6).map(times).collect::<Vec<_>>(), [1; 6], "each once");
+}
+
 #[tokio::test]
 async fn a_command_among_waiting_messages_is_still_a_command() {
     for mode in ["collect", "steer"] {

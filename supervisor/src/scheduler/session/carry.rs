@@ -18,7 +18,8 @@ impl Session {
         let now = Instant::now();
         let left_ms = |at: Instant| u64::try_from((at - now).as_millis()).unwrap_or(u64::MAX);
         let (epoch, ended) = match &active.phase {
-            Phase::Claiming => return None,
+            // Neither is in the journal as the next image would have to know it; that finds them there as they are.
+            Phase::Claiming | Phase::Interrupting(_) => return None,
             Phase::Starting => (None, None),
             Phase::Running { epoch } => (Some(*epoch), None),
             Phase::Ending(run) => (None, Some(encode_payload(&**run).into())),

@@ -3,12 +3,12 @@
 use super::Session;
 use crate::delivery::answers::Answers;
 use crate::events::GatewayEvent;
-use crate::journal::{Finished, Journal, RunState};
+use crate::journal::{Finished, Journal, JournalError, RunState};
 use crate::scheduler::active::{Active, Phase};
 use crate::scheduler::{RunOutcome, outcome, shared};
 use crate::trace::Step;
 use proto::wire::Id;
-use proto::wire::agent::{AgentToSup, Block, Delta, FinalAck, RunFinal, SessionRow, SupToAgent};
+use proto::wire::agent::{AgentToSup, Block, Delta, FinalAck, RunFinal, RunStatus, SessionRow, SupToAgent};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::time::{Duration, Instant};
@@ -111,24 +111,13 @@ impl Session {
     /// C8, then everyone is told: the worker, the clients, the chat.
     pub(super) async fn end(&mut self, run: RunFinal) {
         let now_us = self.shared.now_us();
-        let Some(active) = &mut self.active else { return };
-        let run_id = active.run_id;
-        let finish = outcome::finish(run_id, &self.agent_id, &active.spec, &run, shared::today(), now_us);
+        let Some(run_id) = self.active.as_ref().map(|active| active.run_id) else { return };
         proto::runtime::failpoint::hit("sv.c8.before");
-        let finished = match self.shared.journal.finish_run(finish).await {
-            Ok(finished) => finished,
-            Err(error) if !error.retryable() => {
-                tracing::error!(run = %run_id, %error, "the end of a run was refused");
-                Finished {
-                    inserted: Vec::new(),
-                    already: true,
-                    state: RunState::Final,
-                    drafts_left: Vec::new(),
-                }
-            }
-            Err(error) => {
+        let (run, finished) = match self.store_end(run, now_us).await {
+            Ok(stored) => stored,
+            Err((run, error)) => {
                 tracing::warn!(run = %run_id, %error, "the end of a run waits for the journal");
-                active.phase = Phase::Ending(Box::new(run));
+                self.set_phase(Phase::Ending(run));
                 self.retry_at = Some(Instant::now() + Duration::from_millis(END_RETRY_MS));
                 return;
             }
@@ -158,7 +147,62 @@ impl Session {
         self.shared.delivery.finished(active.spec.deliver_to.as_ref(), finished.drafts_left);
     }
 
-    fn tell_followers(&self, active: &Active, run: &RunFinal) {
+    /// C8 itself. An end that the journal will never take as it is (a fault of ours) becomes an error that it can take: a person
+    /// is told, and the session goes on. On `Err` it has to be tried again with the same end.
+    async fn store_end(
+        &mut self,
+        run: RunFinal,
+        now_us: i64,
+    ) -> Result<(RunFinal, Finished), (Box<RunFinal>, JournalError)> {
+        let none = Finished {
+            already: true,
+            state: RunState::Failed,
+            inserted: Vec::new(),
+            drafts_left: Vec::new(),
+        };
+        if let Some(active) = &self.active
+            && matches!(active.phase, Phase::Claiming)
+        {
+            // It has no row yet, only its messages have.
+            let seqs = active.seqs.clone();
+            self.forget(seqs).await;
+            return Ok((run, none));
+        }
+        if let Err(error) = self.claim_owed(run.run_id).await
+            && error.retryable()
+        {
+            return Err((Box::new(run), error));
+        }
+        let (spec, agent_id) = match &self.active {
+            Some(active) => (active.spec.clone(), self.agent_id.clone()),
+            None => return Err((Box::new(run), JournalError::Closed)),
+        };
+        let finish =
+            |run: &RunFinal| outcome::finish(run.run_id, &agent_id, &spec, run, shared::today(), now_us);
+        let error = match self.shared.journal.finish_run(finish(&run)).await {
+            Ok(finished) => return Ok((run, finished)),
+            Err(error) if error.retryable() || matches!(error, JournalError::Closed) => {
+                return Err((Box::new(run), error));
+            }
+            Err(error) => error,
+        };
+        tracing::error!(run = %run.run_id, %error, "the end of a run was refused");
+        let text = format!("The reply could not be stored: {error}");
+        let now_ms = self.shared.now_ms();
+        let failed =
+            outcome::ended_here(run.run_id, run.attempt, RunStatus::Error, "internal", &text, now_ms);
+        match self.shared.journal.finish_run(finish(&failed)).await {
+            Ok(finished) => Ok((failed, finished)),
+            Err(error) if error.retryable() => Err((Box::new(run), error)),
+            // There is no such run any more: nothing is left to be stored.
+            Err(error) => {
+                tracing::error!(run = %run.run_id, %error, "a run without a row is over");
+                Ok((failed, none))
+            }
+        }
+    }
+
+    pub(super) fn tell_followers(&self, active: &Active, run: &RunFinal) {
         let mut runs = self.shared.runs.borrow_mut();
         for id in &active.client_ids {
             let outcome: Arc<RunOutcome> = outcome::outcome_of(run).into();

@@ -4,31 +4,39 @@ mod parts;
 
 use super::{Session, TYPING_MS, Taken};
 use crate::journal::run::state::{Verdict, verdict};
-use crate::journal::{InterruptCause, Journal, NewRun, RunRow, RunStart};
-use crate::scheduler::active::{Abort, Active, Phase};
+use crate::journal::{InterruptCause, Journal, JournalError, NewRun, RunRow, RunStart};
+use crate::scheduler::active::{Active, Phase};
 use crate::scheduler::lane_gate::Permit;
 use crate::scheduler::outcome;
 use crate::scheduler::pending::Pending;
-use crate::scheduler::queue;
 use crate::scheduler::stored::{Attempt, StoredRun};
-use crate::scheduler::{Aborted, Refusal};
 use crate::worker::EnsureError;
 use parts::{GIVEN_UP, POISONED_TEXT, event_line, inputs, run_origin, text_of};
-use proto::wire::agent::AgentToSup;
-use proto::wire::agent::{AbortRun, OriginKind, RunStatus, Steer, Steered, SupToAgent};
+use proto::wire::Id;
+use proto::wire::agent::{OriginKind, RunStatus, SupToAgent};
 use proto::wire::handshake::WorkerId;
-use proto::wire::{Id, Wire};
-use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
 /// The worker ends a run at its time-out by itself; this much later the supervisor does it.
 const TIMEOUT_GRACE_MS: u64 = 30_000;
-/// An aborted run's worker has this long to write the partial answer and say so.
-const ABORT_GRACE_MS: u64 = 10_000;
-/// A worker answers at the next tool border or at once.
-const STEER_MS: u64 = 5_000;
 /// Pause before a step that the journal or the worker refused is tried again.
 const STEP_RETRY_MS: u64 = 1_000;
+
+/// Bytes that one run's messages may have together: what a run adds to them fits in besides, and a merged turn is never refused
+/// for its size.
+const MESSAGES_BYTES_MAX: usize = crate::journal::BODY_BYTES_MAX - (64 << 10);
+
+/// The messages that fit into one run; the others get turns of their own, after it.
+fn fitting(mut pending: Vec<Pending>) -> (Vec<Pending>, Vec<Pending>) {
+    let mut bytes: usize = 0;
+    let fits = |pending: &Pending| {
+        bytes = bytes.saturating_add(pending.turn.encode().len());
+        bytes <= MESSAGES_BYTES_MAX
+    };
+    let count = pending.iter().map(fits).take_while(|fits| *fits).count().max(1);
+    let rest = pending.split_off(count.min(pending.len()));
+    (pending, rest)
+}
 
 impl Session {
     /// The lanes are free: makes the next run, or goes on with one of an earlier life.
@@ -44,6 +52,10 @@ impl Session {
             Taken::Solo(pending) => (vec![*pending], None),
             Taken::Resumed(_) => return,
         };
+        let (pending, rest) = fitting(pending);
+        for later in rest.into_iter().rev() {
+            self.solo.push_front(later);
+        }
         // A message that had to wait was closed under its own id when it was queued.
         let client_run_id = match pending.as_slice() {
             [only] if !only.turn.client_run_id.is_empty() && !only.waited => only.turn.client_run_id.clone(),
@@ -110,6 +122,7 @@ impl Session {
             deadline: None,
             draft: None,
             permit,
+            unclaimed: Vec::new(),
             spec,
         }
     }
@@ -151,7 +164,8 @@ impl Session {
                     None => self.start_worker(),
                 }
             }
-            Err(error) => self.step_failed("claim a run", &error),
+            Err(error) if error.retryable() => self.step_failed("claim a run", &error),
+            Err(error) => self.give_up("the run cannot be stored", &error),
         }
     }
 
@@ -195,7 +209,38 @@ impl Session {
         self.shared.workers.ready_epoch(&self.worker()).filter(|_| self.shared.blame.is_calm(&self.agent_id))
     }
 
-    fn step_failed(&mut self, what: &str, error: &dyn std::fmt::Display) {
+    pub(super) fn set_phase(&mut self, phase: Phase) {
+        if let Some(active) = &mut self.active {
+            active.phase = phase;
+        }
+    }
+
+    /// The journal will never take the next step of this run (a row that is not there, a fault of ours): the session goes on
+    /// without it, its followers learn, and the next start tries what the journal still holds of it.
+    fn give_up(&mut self, what: &str, error: &JournalError) {
+        if matches!(error, JournalError::Closed) {
+            // The gateway is stopping: the next start goes on.
+            return;
+        }
+        let Some(mut active) = self.active.take() else { return };
+        tracing::error!(session = %self.key, run = %active.run_id, %error, "{what}; the run is given up");
+        if active.from_queue {
+            self.queue.settle(true, self.shared.now());
+        }
+        (self.starting, self.typing_at, self.retry_at) = (None, None, None);
+        self.shared.owners.borrow_mut().remove(&active.run_id);
+        self.shared.blame.ends(&self.agent_id, active.run_id);
+        self.shared.workers.work_ends(&self.worker(), &format!("run {}", active.run_id));
+        let text = format!("internal error in the gateway: {what} ({error})");
+        let now_ms = self.shared.now_ms();
+        let run =
+            outcome::ended_here(active.run_id, active.attempt, RunStatus::Error, "internal", &text, now_ms);
+        active.publisher.end(&run);
+        self.tell_followers(&active, &run);
+        active.answer_abort_waiters();
+    }
+
+    pub(super) fn step_failed(&mut self, what: &str, error: &dyn std::fmt::Display) {
         tracing::warn!(session = %self.key, %error, "cannot {what} yet");
         self.retry_at = Some(Instant::now() + Duration::from_millis(STEP_RETRY_MS));
     }
@@ -208,6 +253,10 @@ impl Session {
         let Some(active) = &mut self.active else { return };
         match &active.phase {
             Phase::Claiming => self.claim().await,
+            Phase::Interrupting(cause) => {
+                let cause = *cause;
+                self.interrupt(cause).await;
+            }
             Phase::Starting if self.starting.is_none() => self.start_worker(),
             Phase::Ending(_) => {
                 if let Phase::Ending(run) = std::mem::replace(&mut active.phase, Phase::Starting) {
@@ -247,7 +296,8 @@ impl Session {
         }
         match self.shared.journal.mark_started(run_id, epoch, self.shared.now_us()).await {
             Ok(start) => self.send_start(start).await,
-            Err(error) => self.step_failed("start a run", &error),
+            Err(error) if error.retryable() => self.step_failed("start a run", &error),
+            Err(error) => self.give_up("the attempt cannot be stored", &error),
         }
     }
 
@@ -299,18 +349,30 @@ impl Session {
 
     async fn on_worker_gone_now(&mut self, own_fault: bool) {
         let Some(active) = &mut self.active else { return };
-        active.phase = Phase::Starting;
         active.deadline = None;
         self.typing_at = None;
         let cause = if own_fault { InterruptCause::SelfInflicted } else { InterruptCause::Outside };
+        self.interrupt(cause).await;
+    }
+
+    /// Notes that the attempt is over, and what follows from it.
+    async fn interrupt(&mut self, cause: InterruptCause) {
+        let Some(active) = &mut self.active else { return };
         let run_id = active.run_id;
+        active.phase = Phase::Interrupting(cause);
         match self.shared.journal.interrupt(run_id, cause, self.shared.now_us()).await {
-            Ok(row) => match verdict(row.counts, row.times, self.shared.now_us()) {
-                Verdict::Resume => self.start_worker(),
-                Verdict::Poisoned => self.end_poisoned().await,
-                Verdict::Abandoned => self.end_here(RunStatus::Error, outcome::INTERRUPTED, GIVEN_UP).await,
-            },
-            Err(error) => self.step_failed("note an interruption", &error),
+            Ok(row) => {
+                self.set_phase(Phase::Starting);
+                match verdict(row.counts, row.times, self.shared.now_us()) {
+                    Verdict::Resume => self.start_worker(),
+                    Verdict::Poisoned => self.end_poisoned().await,
+                    Verdict::Abandoned => {
+                        self.end_here(RunStatus::Error, outcome::INTERRUPTED, GIVEN_UP).await;
+                    }
+                }
+            }
+            Err(error) if error.retryable() => self.step_failed("note an interruption", &error),
+            Err(error) => self.give_up("the end of an attempt cannot be stored", &error),
         }
     }
 
@@ -322,7 +384,7 @@ impl Session {
                 self.shared.delivery.typing(to, true);
             }
         }
-        let Some(active) = &self.active else { return };
+        let Some(active) = self.active.as_ref().filter(|active| !active.is_ending()) else { return };
         if active.abort.as_ref().is_some_and(|abort| abort.deadline <= now) {
             let why = active.abort.as_ref().map_or("rpc", |abort| abort.why);
             self.end_here(RunStatus::Aborted, why, "").await;
@@ -330,147 +392,6 @@ impl Session {
             self.tell_abort("timeout");
             self.end_here(RunStatus::Timeout, "timeout", "").await;
         }
-    }
-
-    fn tell_abort(&self, why: &str) {
-        let Some(active) = &self.active else { return };
-        let abort = AbortRun { run_id: active.run_id, why: why.to_owned() };
-        if let Err(refusal) = self.shared.workers.try_send(&self.worker(), SupToAgent::AbortRun(abort)) {
-            tracing::info!(session = %self.key, %refusal, "abort not delivered; the run ends without its worker");
-        }
-    }
-
-    pub(super) async fn abort(
-        &mut self,
-        run_id: Option<&str>,
-        why: &'static str,
-        reply: oneshot::Sender<Result<Aborted, Refusal>>,
-    ) {
-        let mut run_ids = self.drop_waiting(run_id).await;
-        let hit = self.active.as_ref().is_some_and(|active| {
-            run_id.is_none_or(|wanted| active.client_ids.iter().any(|id| id == wanted))
-        });
-        let mut waiter = None;
-        if hit && let Some(active) = &mut self.active {
-            run_ids.extend(active.client_ids.first().cloned());
-            let (tell, told) = oneshot::channel();
-            waiter = Some(told);
-            let deadline = Instant::now() + Duration::from_millis(ABORT_GRACE_MS);
-            active
-                .abort
-                .get_or_insert_with(|| Abort { why, deadline, waiters: Vec::new() })
-                .waiters
-                .push(tell);
-            self.stop_active(why).await;
-        }
-        let answer = Aborted { aborted: !run_ids.is_empty(), run_ids };
-        tokio::task::spawn_local(async move {
-            if let Some(told) = waiter {
-                // Clients see the `chat` event before the answer; the grace above bounds the wait.
-                let _ended = told.await;
-            }
-            let _gone = reply.send(Ok(answer));
-        });
-    }
-
-    /// Asks the worker to end the active run, or ends it when no worker has it.
-    pub(super) async fn stop_active(&mut self, why: &'static str) {
-        let Some(active) = &mut self.active else { return };
-        let deadline = Instant::now() + Duration::from_millis(ABORT_GRACE_MS);
-        active.abort.get_or_insert_with(|| Abort { why, deadline, waiters: Vec::new() });
-        match active.phase {
-            Phase::Running { .. } => self.tell_abort(why),
-            Phase::Claiming | Phase::Starting => self.end_here(RunStatus::Aborted, why, "").await,
-            Phase::Ending(_) => {}
-        }
-    }
-
-    /// Takes waiting messages out: one, or all.
-    async fn drop_waiting(&mut self, run_id: Option<&str>) -> Vec<String> {
-        let wanted = |pending: &Pending| run_id.is_none_or(|wanted| pending.turn.client_run_id == wanted);
-        let mut dropped = match run_id {
-            None => self.queue.clear(),
-            Some(_) => self.queue.remove(|item| wanted(&item.payload)),
-        };
-        let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.solo).into_iter().partition(wanted);
-        self.solo = kept.into();
-        dropped.extend(gone.into_iter().map(Pending::into_item));
-        match self.taken.take() {
-            Some(Taken::Solo(pending)) if wanted(&pending) => {
-                self.lane = None;
-                dropped.push(pending.into_item());
-            }
-            Some(Taken::Turn(turn)) if run_id.is_none() => {
-                self.lane = None;
-                self.queue.settle(true, self.shared.now());
-                dropped.extend(turn.items);
-            }
-            taken => self.taken = taken,
-        }
-        self.drop_items(dropped).await
-    }
-
-    /// These will never run: the journal forgets them, their followers learn. Gives their run ids.
-    pub(super) async fn drop_items(&mut self, dropped: Vec<queue::Item<Pending>>) -> Vec<String> {
-        let seqs: Vec<i64> = dropped.iter().map(|item| item.seq).collect();
-        if !seqs.is_empty()
-            && let Err(error) = self.shared.journal.suppress(seqs).await
-        {
-            tracing::warn!(session = %self.key, %error, "dropped messages may run after a restart");
-        }
-        let mut run_ids = Vec::new();
-        for item in dropped {
-            let id = item.payload.turn.client_run_id;
-            if id.is_empty() {
-                continue;
-            }
-            let run = outcome::dropped(self.shared.now_ms());
-            self.publisher(&id).end(&run);
-            self.shared.runs.borrow_mut().end(&id, &outcome::outcome_of(&run).into());
-            run_ids.push(id);
-        }
-        run_ids
-    }
-
-    /// Hands a message to the live run; when that no longer takes input the message waits like any other.
-    pub(super) async fn steer(&mut self, item: queue::Item<Pending>, also_queued: bool) {
-        let Some(run_id) = self.active.as_ref().map(|active| active.run_id) else {
-            self.solo.push_back(item.payload);
-            return;
-        };
-        let mut input = item.payload.turn.input.clone();
-        input.inbound_seq = item.seq;
-        let steer = SupToAgent::Steer(Steer { run_id, input });
-        // An answer that nobody could wait for would leave the message's fate open.
-        let taken = !self.shared.stopping() && {
-            let answer = self.shared.workers.request(&self.worker(), steer, STEER_MS).await;
-            answer.is_ok_and(|(code, payload)| {
-                matches!(Wire::decode(code, &payload), Ok(AgentToSup::Steered(Steered { taken: true })))
-            })
-        };
-        if taken && !also_queued {
-            if let Err(error) = self.shared.journal.claim_more(run_id, vec![item.seq]).await {
-                tracing::warn!(session = %self.key, %error, "a steered message may run again after a restart");
-            }
-            if let (Some(active), Some(progress)) = (&mut self.active, item.payload.progress) {
-                active.client_ids.push(item.payload.turn.client_run_id);
-                active.progress.push(progress);
-            }
-        } else if !taken && !also_queued {
-            let arrival = self.queue.steer_refused(item, self.shared.now());
-            self.drop_items(arrival.dropped).await;
-        }
-    }
-
-    /// Drops what waits and aborts the run. `done` is told when the run has ended, so that its last row of the session
-    /// index is there before the one of whoever asked.
-    pub(super) async fn clear(&mut self, why: &'static str, done: oneshot::Sender<()>) {
-        let (reply, answer) = oneshot::channel();
-        self.abort(None, why, reply).await;
-        tokio::task::spawn_local(async move {
-            let _ended = answer.await;
-            let _gone = done.send(());
-        });
     }
 
     /// Ends the active run without its worker.
