@@ -1,5 +1,7 @@
 //! Deliveries and runs that end while the disk is full: what the journal could not note then is noted when there is room.
 
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -61,11 +63,19 @@ impl Drop for Full<'_> {
 
 impl Scene {
     async fn new() -> Option<Self> {
-        Self::with(Script::default()).await
+        let disk = SmallDisk::mount(DISK_BYTES)?;
+        let state = disk.path().to_owned();
+        Some(Self::at(&state, disk, Script::default()).await)
     }
 
-    async fn with(script: Script) -> Option<Self> {
+    /// Only the journal is on the small disk: the workers never wait for room.
+    async fn with_journal_alone(state: &Path, script: Script) -> Option<Self> {
         let disk = SmallDisk::mount(DISK_BYTES)?;
+        symlink(disk.path(), state.join("journal")).expect("a link");
+        Some(Self::at(state, disk, script).await)
+    }
+
+    async fn at(state: &Path, disk: SmallDisk, script: Script) -> Self {
         let (server, model) = (TelegramServer::start().await, ModelServer::start(script).await);
         let mut config = model_config(&model);
         let telegram = json!({
@@ -73,8 +83,8 @@ impl Scene {
             "streaming": "off",
         });
         merge(&mut config, &json!({"channels": {"telegram": telegram}}));
-        let gateway = TestGateway::builder().state_dir(disk.path()).config(config).start().await;
-        Some(Self { server, model, gateway, disk })
+        let gateway = TestGateway::builder().state_dir(state).config(config).start().await;
+        Self { server, model, gateway, disk }
     }
 
     /// A message whose reply is on its way to the network and stays there.
@@ -158,7 +168,8 @@ async fn counting(scene: &Scene) -> WsClient {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_whose_worker_died_while_the_disk_was_full_is_answered_when_there_is_room() {
-    let Some(scene) = Scene::with(slow()).await else { return };
+    let state = tempfile::tempdir().expect("a directory");
+    let Some(scene) = Scene::with_journal_alone(state.path(), slow()).await else { return };
     let mut client = counting(&scene).await;
     let full = scene.full().await;
     let worker = scene.gateway.worker("[agent:main]").await;
@@ -167,27 +178,4 @@ async fn a_run_whose_worker_died_while_the_disk_was_full_is_answered_when_there_
     drop(full);
     let end = client.chat_end("k").await;
     assert_eq!(chat_text(&end), "one two three four five six", "{end}");
-}
-
-/// Its reply is there and waits for the journal: whoever stops it now comes too late.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reply_that_waits_for_the_journal_is_not_replaced_by_a_stop() {
-    let Some(scene) = Scene::with(slow()).await else { return };
-    let mut client = counting(&scene).await;
-    let full = scene.full().await;
-    scene.logged("the end of a run waits for the journal").await;
-    let mut other = WsClient::cli(scene.gateway.port, 4).await;
-    other.send("chat.abort", json!({"sessionKey": "main", "runId": "k"})).await;
-    // The worker's ten seconds to obey are over, and the journal was asked once a second, no more often.
-    let tries = || scene.gateway.log().matches("the end of a run waits for the journal").count();
-    let (before, begin) = (tries(), std::time::Instant::now());
-    wait::until("the worker's time is over", async || (tries() >= before + 12).then_some(())).await;
-    assert!(begin.elapsed() > Duration::from_secs(10), "asked too often");
-    drop(full);
-    let end = client.chat_end("k").await;
-    assert_eq!(
-        (end["state"].as_str(), chat_text(&end).as_str()),
-        (Some("final"), "one two three four five six"),
-        "{end}"
-    );
 }

@@ -135,3 +135,38 @@ async fn a_stop_is_announced_and_leaves_nothing_behind() {
         assert!(!is_alive(pid), "worker {pid} outlived its supervisor");
     }
 }
+
+/// There is one place now, and another run has it.
+#[tokio::test]
+async fn a_run_that_waits_to_go_on_after_a_restart_can_be_stopped() {
+    let reply = Reply { text: "word ".repeat(200), chunk_chars: 5, delay_ms: 100, ..Reply::default() };
+    let model = ModelServer::start(Script { otherwise: reply, ..Script::default() }).await;
+    let mut gateway = TestGateway::builder().config(model_config(&model)).start().await;
+    {
+        let mut client = WsClient::cli(gateway.port, 4).await;
+        for key in ["one", "two"] {
+            let params = json!({"sessionKey": key, "message": "count", "idempotencyKey": key});
+            client.call("chat.send", params).await.expect("accepted");
+        }
+        wait::until("both are asked", async || (model.book().len() >= 2).then_some(())).await;
+    }
+    let asked = model.book().len();
+    gateway.kill9();
+    let file = gateway.config_path();
+    let mut config: Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).expect("config")).expect("JSON");
+    harness::gateway::merge(&mut config, &json!({"agents": {"defaults": {"maxConcurrent": 1}}}));
+    std::fs::write(&file, config.to_string()).expect("written");
+    gateway.restart().await;
+    wait::until("one goes on", async || (model.book().len() > asked).then_some(())).await;
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    for key in ["two", "one"] {
+        let params = json!({"sessionKey": key, "runId": key});
+        let stopped = client.call("chat.abort", params).await.expect("answered");
+        assert_eq!(stopped["aborted"], true, "{key}: {stopped}");
+        let ended = json!({"runId": key, "timeoutMs": 20_000});
+        let ended = client.call("agent.wait", ended).await.expect("known");
+        assert!(ended["endedAt"].is_number(), "{key}: {ended}");
+    }
+    assert_eq!(model.book().len(), asked + 1, "the one that waited never went on");
+}

@@ -21,6 +21,8 @@ pub struct CarriedRun {
     pub ended: Option<serde_bytes::ByteBuf>,
     pub attempt: u32,
     pub seqs: Vec<i64>,
+    /// Messages that joined it under way, which the journal still holds as waiting.
+    pub unclaimed: Vec<i64>,
     pub client_ids: Vec<String>,
     /// Unix milliseconds.
     pub started_ms: i64,

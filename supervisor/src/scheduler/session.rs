@@ -38,6 +38,8 @@ use tokio::time::{Duration, Instant};
 pub const SESSION_COMMANDS_MAX: usize = 256;
 /// How often a run's network typing indicator is renewed: networks show it for 5 s.
 const TYPING_MS: u64 = 4_000;
+/// Pause between looks whether the gateway still drains (1 s): what waits begins that much later at most.
+const DRAIN_LOOK_MS: u64 = 1_000;
 /// Idle pause between looks at what is due when nothing has a nearer time.
 const IDLE_MS: u64 = 60_000;
 
@@ -183,6 +185,7 @@ impl Session {
         let active = self.active.as_ref().filter(|active| !active.is_ending());
         let abort = active.and_then(|active| active.abort.as_ref()).map(|abort| abort.deadline);
         let due = self.due_at.filter(|_| self.active.is_none() && self.taken.is_none());
+        let due = due.map(|due| look_at(due, now, self.shared.draining()));
         let times = [active.and_then(|active| active.deadline), abort, due, self.retry_at, self.typing_at];
         times.into_iter().flatten().fold(idle, Instant::min)
     }
@@ -293,10 +296,30 @@ impl Taken {
     }
 }
 
+/// When to look for the next turn. Nothing is begun while the gateway drains: what became due is then looked at now and then,
+/// not without a pause.
+fn look_at(due: Instant, now: Instant, draining: bool) -> Instant {
+    if draining { due.max(now + Duration::from_millis(DRAIN_LOOK_MS)) } else { due }
+}
+
 /// Waits for a future that may not be there (then: for ever).
 async fn optional<T>(slot: &mut Option<Pin<Box<dyn Future<Output = T>>>>) -> T {
     match slot {
         Some(future) => future.await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_is_not_looked_for_without_a_pause_while_nothing_begins() {
+        let now = Instant::now();
+        let (past, pause) = (now - Duration::from_millis(5), Duration::from_millis(DRAIN_LOOK_MS));
+        assert_eq!(look_at(past, now, false), past);
+        assert_eq!(look_at(past, now, true), now + pause);
+        assert_eq!(look_at(now + 2 * pause, now, true), now + 2 * pause, "its quiet time is not cut short");
     }
 }

@@ -1,7 +1,7 @@
 //! What people take back: a run under way, messages that wait, all of a session.
 
 use super::{Session, Taken};
-use crate::journal::Journal;
+use crate::journal::{Journal, RunRow};
 use crate::scheduler::active::{Abort, Phase};
 use crate::scheduler::outcome;
 use crate::scheduler::pending::Pending;
@@ -30,6 +30,7 @@ impl Session {
         reply: oneshot::Sender<Result<Aborted, Refusal>>,
     ) {
         let mut run_ids = self.drop_waiting(run_id).await;
+        self.unresume(run_id).await;
         let hit = self.active.as_ref().is_some_and(|active| {
             run_id.is_none_or(|wanted| active.client_ids.iter().any(|id| id == wanted))
         });
@@ -70,6 +71,30 @@ impl Session {
         }
     }
 
+    /// A run of an earlier life that waits for its turn is made the active one, so that it can be stopped like any other.
+    async fn unresume(&mut self, run_id: Option<&str>) {
+        let wanted = |row: &RunRow| run_id.is_none_or(|wanted| row.client_run_id == wanted);
+        if self.active.is_some() {
+            return;
+        }
+        let row = match self.taken.take() {
+            Some(Taken::Resumed(row)) if wanted(&row) => {
+                self.lane = None;
+                *row
+            }
+            taken => {
+                self.taken = taken;
+                let at = self.resuming.iter().position(wanted);
+                let Some(row) = at.and_then(|at| self.resuming.remove(at)) else { return };
+                row
+            }
+        };
+        self.take_over(&row, None);
+        if let Err(error) = self.recall_messages().await {
+            tracing::warn!(session = %self.key, %error, "who follows a run that is stopped is not known");
+        }
+    }
+
     /// Takes waiting messages out: one, or all.
     async fn drop_waiting(&mut self, run_id: Option<&str>) -> Vec<String> {
         let wanted = |pending: &Pending| run_id.is_none_or(|wanted| pending.turn.client_run_id == wanted);
@@ -106,8 +131,14 @@ impl Session {
                 self.owed_drops.extend(seqs);
                 self.step_failed("forget what was taken back", &error);
             }
+            Err(_) if seqs.len() > 1 => {
+                // One of them is in the way of all.
+                for seq in seqs {
+                    Box::pin(self.forget(vec![seq])).await;
+                }
+            }
             Err(error) => {
-                tracing::error!(session = %self.key, %error, "messages that were taken back may run after a restart");
+                tracing::error!(session = %self.key, ?seqs, %error, "a message that was taken back may run after a restart");
             }
         }
     }

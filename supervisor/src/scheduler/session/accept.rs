@@ -149,6 +149,10 @@ impl Session {
 
     /// A message that waited when the gateway ended.
     pub(super) fn restore_row(&mut self, row: InboundRow) {
+        if self.active.as_ref().is_some_and(|active| active.unclaimed.contains(&row.seq)) {
+            // The run of the image before has it already.
+            return;
+        }
         match self.pending_of(row, false) {
             Some((pending, Grouping::Alone)) => self.solo.push_back(pending),
             Some((pending, Grouping::ByMode)) => {

@@ -33,6 +33,7 @@ impl Session {
             ended,
             attempt: active.attempt,
             seqs: active.seqs.clone(),
+            unclaimed: active.unclaimed.clone(),
             client_ids: active.client_ids.clone(),
             started_ms: active.started_ms,
             told_started_ms: active.progress.first().and_then(|progress| progress.borrow().started_ms),
@@ -59,7 +60,7 @@ impl Session {
         let mut active = self.activate(carried.run_id, spec, None);
         active.permit = permit;
         active.attempt = carried.attempt;
-        active.seqs = carried.seqs;
+        (active.seqs, active.unclaimed) = (carried.seqs, carried.unclaimed);
         active.started_ms = carried.started_ms;
         active.deadline = carried.deadline_ms.map(|ms| now + Duration::from_millis(ms));
         active.draft = carried.draft;

@@ -124,7 +124,8 @@ impl Session {
         };
         proto::runtime::failpoint::hit("sv.c8.after");
         let Some(mut active) = self.active.take() else { return };
-        self.typing_at = None;
+        // The final of an attempt that was written off may come while the next one waits for its worker.
+        (self.typing_at, self.starting) = (None, None);
         if active.from_queue {
             self.queue.settle(true, self.shared.now());
         }

@@ -10,17 +10,21 @@ use crate::scheduler::lane_gate::Permit;
 use crate::scheduler::outcome;
 use crate::scheduler::pending::Pending;
 use crate::scheduler::stored::{Attempt, StoredRun};
-use crate::worker::EnsureError;
+use crate::worker::{EnsureError, Refusal};
 use parts::{GIVEN_UP, POISONED_TEXT, event_line, inputs, run_origin, text_of};
 use proto::wire::Id;
 use proto::wire::agent::{OriginKind, RunStatus, SupToAgent};
 use proto::wire::handshake::WorkerId;
+use proto::wire::state::SendRefusal;
 use tokio::time::{Duration, Instant};
 
 /// The worker ends a run at its time-out by itself; this much later the supervisor does it.
 const TIMEOUT_GRACE_MS: u64 = 30_000;
 /// Pause before a step that the journal or the worker refused is tried again.
 const STEP_RETRY_MS: u64 = 1_000;
+
+/// Of a run whose row another build wrote.
+const UNREADABLE: &str = "the gateway cannot read what it stored of this run";
 
 /// Bytes that one run's messages may have together: what a run adds to them fits in besides, and a merged turn is never refused
 /// for its size.
@@ -165,24 +169,35 @@ impl Session {
                 }
             }
             Err(error) if error.retryable() => self.step_failed("claim a run", &error),
-            Err(error) => self.give_up("the run cannot be stored", &error),
+            Err(error) => self.give_up("the run cannot be stored", &error).await,
         }
     }
 
     async fn begin_resumed(&mut self, row: RunRow, permit: Permit) {
-        let Some(spec) = StoredRun::decode(&row.spec) else {
-            tracing::error!(run = %row.run_id, "stored run cannot be read; it stays in the journal");
-            return;
-        };
-        let mut active = self.activate(row.run_id, spec, Some(permit));
-        active.attempt = row.counts.attempt;
-        active.phase = Phase::Starting;
-        self.active = Some(active);
+        if !self.take_over(&row, Some(permit)) {
+            return self.end_here(RunStatus::Error, "internal", UNREADABLE).await;
+        }
         match verdict(row.counts, row.times, self.shared.now_us()) {
             Verdict::Resume => self.start_worker(),
             Verdict::Poisoned => self.end_poisoned().await,
             Verdict::Abandoned => self.end_here(RunStatus::Error, outcome::INTERRUPTED, GIVEN_UP).await,
         }
+    }
+
+    /// Makes a run of an earlier life the active one. `false`: no start could read what is stored of it, so that it has to
+    /// end here, or its messages were held for ever.
+    pub(super) fn take_over(&mut self, row: &RunRow, permit: Option<Permit>) -> bool {
+        let stored = StoredRun::decode(&row.spec);
+        let readable = stored.is_some();
+        if !readable {
+            tracing::error!(run = %row.run_id, "stored run cannot be read; it is ended");
+        }
+        let unread = || StoredRun { client_run_id: row.client_run_id.clone(), ..StoredRun::default() };
+        let mut active = self.activate(row.run_id, stored.unwrap_or_else(unread), permit);
+        active.attempt = row.counts.attempt;
+        active.phase = Phase::Starting;
+        self.active = Some(active);
+        readable
     }
 
     /// The message is to blame, not the worker: the one becomes a dead letter, the other is not held to its crashes.
@@ -216,11 +231,17 @@ impl Session {
     }
 
     /// The journal will never take the next step of this run (a row that is not there, a fault of ours): the session goes on
-    /// without it, its followers learn, and the next start tries what the journal still holds of it.
-    fn give_up(&mut self, what: &str, error: &JournalError) {
+    /// without it and its followers learn. A row that it has is ended (an open one would keep every later run of the session
+    /// out); without one, the next start tries its messages again.
+    async fn give_up(&mut self, what: &str, error: &JournalError) {
         if matches!(error, JournalError::Closed) {
             // The gateway is stopping: the next start goes on.
             return;
+        }
+        if self.active.as_ref().is_some_and(|active| !matches!(active.phase, Phase::Claiming)) {
+            tracing::error!(session = %self.key, %error, "{what}; the run is ended");
+            let text = format!("internal error in the gateway: {what} ({error})");
+            return self.end_here(RunStatus::Error, "internal", &text).await;
         }
         let Some(mut active) = self.active.take() else { return };
         tracing::error!(session = %self.key, run = %active.run_id, %error, "{what}; the run is given up");
@@ -289,15 +310,21 @@ impl Session {
     async fn start_attempt(&mut self, epoch: u64) {
         let Some(active) = &self.active else { return };
         let run_id = active.run_id;
-        if (active.attempt > 0 || active.seqs.is_empty())
-            && let Err(error) = self.recall_messages().await
-        {
-            return self.step_failed("read the messages of a run", &error);
+        if active.attempt > 0 || active.seqs.is_empty() {
+            // What joined the attempt before has to be in this one.
+            if let Err(error) = self.claim_owed(run_id).await
+                && error.retryable()
+            {
+                return self.step_failed("note what joined a run", &error);
+            }
+            if let Err(error) = self.recall_messages().await {
+                return self.step_failed("read the messages of a run", &error);
+            }
         }
         match self.shared.journal.mark_started(run_id, epoch, self.shared.now_us()).await {
             Ok(start) => self.send_start(start).await,
             Err(error) if error.retryable() => self.step_failed("start a run", &error),
-            Err(error) => self.give_up("the attempt cannot be stored", &error),
+            Err(error) => self.give_up("the attempt cannot be stored", &error).await,
         }
     }
 
@@ -333,11 +360,24 @@ impl Session {
                 self.typing_at = active.spec.deliver_to.is_some().then(Instant::now);
                 proto::runtime::failpoint::hit("sv.startrun.sent");
             }
-            Err(refusal) => {
-                // It died between the two: the same as a death during the run.
-                tracing::info!(session = %self.key, %refusal, "agent worker left before it got the run");
-                self.on_worker_gone_now(false).await;
-            }
+            Err(refusal) => self.start_refused(&refusal).await,
+        }
+    }
+
+    /// The worker does not have the run, although the journal says so.
+    async fn start_refused(&mut self, refusal: &Refusal) {
+        if let Refusal::Link { source: SendRefusal::TooLarge { .. }, .. } = refusal {
+            // No attempt would fit: messages, what was said already and the system events that waited are too much together.
+            let text = format!("This is too much for one turn: {refusal}");
+            return self.end_here(RunStatus::Error, "internal", &text).await;
+        }
+        // Else it died between the two: the same as a death during the run.
+        tracing::info!(session = %self.key, %refusal, "agent worker left before it got the run");
+        self.on_worker_gone_now(false).await;
+        let lives = matches!(refusal, Refusal::Link { source: SendRefusal::Full, .. } | Refusal::Busy(_));
+        if lives && self.starting.take().is_some() {
+            // It is up: without a pause the next attempt would come at once, and the one after it.
+            self.step_failed("hand a run to its agent", refusal);
         }
     }
 
@@ -372,7 +412,7 @@ impl Session {
                 }
             }
             Err(error) if error.retryable() => self.step_failed("note an interruption", &error),
-            Err(error) => self.give_up("the end of an attempt cannot be stored", &error),
+            Err(error) => self.give_up("the end of an attempt cannot be stored", &error).await,
         }
     }
 
