@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::wire::channel::MediaRef;
+use proto::wire::channel::{MediaRef, ReplyReason};
 use serde_json::Value;
 
 use crate::account::Account;
@@ -81,6 +81,27 @@ pub enum SendFailure {
     Gone,
 }
 
+/// Which messages of a reply answer the message that started it, where the text does not ask for it itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replies {
+    None,
+    First,
+    All,
+}
+
+impl Replies {
+    /// Whether the message at this place of an item answers what the item answers.
+    #[must_use]
+    pub fn answers(self, reason: ReplyReason, at: usize) -> bool {
+        match (self, reason) {
+            (Self::All, _) => true,
+            (_, ReplyReason::Asked) => at == 0,
+            (Self::First, ReplyReason::First) => at == 0,
+            (Self::First | Self::None, _) => false,
+        }
+    }
+}
+
 /// How texts are cut and shown; part of the account's settings.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
@@ -90,8 +111,7 @@ pub struct Rules {
     pub caption_units_max: usize,
     pub chunk_mode: ChunkMode,
     pub tables: Tables,
-    /// Every part answers the message that the item answers, not only the first.
-    pub reply_with_every_part: bool,
+    pub replies: Replies,
     /// Whether a part fits once it is rendered.
     pub fits: fn(&Styled) -> bool,
     /// Shortest time between two changes of a preview in this chat.
@@ -157,4 +177,21 @@ pub trait Channel: Send + Sync + 'static {
 
     /// Asks the network who we are (`channels status --probe`).
     fn probe(&self) -> Pending<'_, Value>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_text_asks_for_is_answered_whatever_the_rule_and_the_rest_by_the_rule() {
+        use ReplyReason::{Asked, First, Later};
+        let table = |replies: Replies| {
+            [(Asked, 0), (Asked, 1), (First, 0), (First, 1), (Later, 0), (Later, 1)]
+                .map(|(reason, at)| replies.answers(reason, at))
+        };
+        assert_eq!(table(Replies::None), [true, false, false, false, false, false]);
+        assert_eq!(table(Replies::First), [true, false, true, false, false, false]);
+        assert_eq!(table(Replies::All), [true; 6]);
+    }
 }

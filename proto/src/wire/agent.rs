@@ -132,21 +132,6 @@ pub struct Origin {
     /// Group title, for the prompt.
     #[serde(default)]
     pub subject: Option<String>,
-    /// What the operator wrote for this group (`channels.<ch>.groups.<id>.systemPrompt`, then the topic's).
-    #[serde(default)]
-    pub group_system_prompt: Option<String>,
-    /// `always` or `mention`: when the bot answers in this group, by configuration. The session may say otherwise.
-    #[serde(default)]
-    pub activation: Option<String>,
-    /// People seen in this group, in the order in which they were first seen.
-    #[serde(default)]
-    pub participants: Vec<String>,
-    /// Names of the skills offered in this group; None: all of the agent's.
-    #[serde(default)]
-    pub skills: Option<Vec<String>>,
-    /// `minimal` or `extensive`: how freely the bot may react to messages on this channel.
-    #[serde(default)]
-    pub reactions: Option<String>,
     /// The sender is an owner of this gateway.
     #[serde(default)]
     pub owner: bool,
@@ -263,9 +248,6 @@ pub struct Delta {
     pub message: u32,
     pub kind: DeltaKind,
     pub text: String,
-    /// What the text so far asks to answer, as in [`OutPart::reply_to`].
-    #[serde(default)]
-    pub reply_to: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

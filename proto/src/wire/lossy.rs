@@ -74,7 +74,6 @@ impl Lossy for AgentToSup {
     fn absorb(&mut self, newer: Self) {
         if let (Self::Delta(held), Self::Delta(newer)) = (self, newer) {
             held.text.push_str(&newer.text);
-            held.reply_to = newer.reply_to.or(held.reply_to.take());
         }
     }
 

@@ -326,14 +326,7 @@ fn to_agent() -> Vec<Sample> {
 fn from_agent() -> Vec<Sample> {
     let started = RunStarted { run_id: id(1), attempt: 1, session_id: text("s"), started_ms: 5 };
     let step = RunStep { run_id: id(1), step: 2, kind: text("tool"), detail: text("exec") };
-    let delta = Delta {
-        run_id: id(1),
-        attempt: 1,
-        message: 2,
-        kind: DeltaKind::Thinking,
-        text: text("…"),
-        reply_to: None,
-    };
+    let delta = Delta { run_id: id(1), attempt: 1, message: 2, kind: DeltaKind::Thinking, text: text("…") };
     let event = RunEvent { run_id: id(1), attempt: 1, stream: text("tool"), data_json: text("{}"), at_ms: 3 };
     let appended = MessageAppended {
         session_key: text("k"),

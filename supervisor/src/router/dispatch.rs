@@ -378,7 +378,6 @@ impl AccountIntake {
                 owner,
                 was_mentioned: message.mentioned || message.reply_to_bot,
                 client: None,
-                ..Origin::default()
             },
             deliver_to: Some(target),
             lane: "main".to_owned(),

@@ -9,12 +9,10 @@ use serde::Deserialize;
 
 /// Tokens that stay free for the answer and the summary when nothing else is configured.
 const RESERVE_TOKENS: u64 = 16_384;
-/// A smaller reserve leaves no room for a memory flush in front of the summary.
+/// A smaller reserve leaves too little room for a summary and an answer.
 const RESERVE_FLOOR_TOKENS: u64 = 20_000;
 /// The newest part of the conversation, which is never summarised.
 const KEEP_RECENT_TOKENS: u64 = 20_000;
-/// The memory flush comes this much before the summary.
-const SOFT_THRESHOLD_TOKENS: u64 = 4_000;
 /// Share of the window that one request for a summary may fill with conversation.
 const CHUNK_SHARE: f64 = 0.4;
 /// The same after a model refused a chunk as too long.
@@ -37,7 +35,6 @@ pub struct Settings {
     pub reserve_tokens_floor: Option<u64>,
     pub keep_recent_tokens: Option<u64>,
     pub max_history_share: Option<f64>,
-    pub memory_flush: MemoryFlush,
 }
 
 /// What goes into a summary beside the model's words.
@@ -50,24 +47,12 @@ pub enum Mode {
     Safeguard,
 }
 
-/// `agents.defaults.compaction.memoryFlush` as written.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct MemoryFlush {
-    pub enabled: Option<bool>,
-    pub soft_threshold_tokens: Option<u64>,
-    pub prompt: Option<String>,
-    pub system_prompt: Option<String>,
-}
-
 /// The settings as meant for one window. Tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Budget {
     pub window: u64,
     pub reserve: u64,
     pub keep_recent: u64,
-    /// The memory flush is due above this.
-    pub flush_above: u64,
     /// Share of the window that one request for a summary may fill.
     chunk_share: f64,
 }
@@ -83,13 +68,11 @@ impl Settings {
         let floor = self.reserve_tokens_floor.unwrap_or(RESERVE_FLOOR_TOKENS);
         let reserve = self.reserve_tokens.unwrap_or(RESERVE_TOKENS).max(floor).min(window / 2);
         let keep = self.keep_recent_tokens.unwrap_or(KEEP_RECENT_TOKENS);
-        let soft = self.memory_flush.soft_threshold_tokens.unwrap_or(SOFT_THRESHOLD_TOKENS);
         let share = self.max_history_share.filter(|share| (0.1..=0.9).contains(share));
         Budget {
             window,
             reserve,
             keep_recent: keep.min((window - reserve) / 2),
-            flush_above: (window - reserve).saturating_sub(soft),
             chunk_share: share.unwrap_or(CHUNK_SHARE).min(CHUNK_SHARE),
         }
     }
@@ -128,7 +111,7 @@ mod tests {
     fn the_figures_of_a_usual_window() {
         let budget = Settings::default().budget(200_000);
         assert_eq!((budget.reserve, budget.keep_recent, budget.threshold()), (20_000, 20_000, 180_000));
-        assert_eq!((budget.flush_above, budget.summary_tokens()), (176_000, 16_000));
+        assert_eq!(budget.summary_tokens(), 16_000);
         let own =
             Settings { reserve_tokens: Some(1000), reserve_tokens_floor: Some(0), ..Settings::default() };
         assert_eq!(own.budget(200_000).reserve, 1000);

@@ -51,8 +51,7 @@ impl Events {
     pub fn delta(&self, message: u32, kind: DeltaKind, text: String) {
         self.up.progressed();
         if !text.is_empty() {
-            let delta =
-                Delta { run_id: self.run_id, attempt: self.attempt, message, kind, text, reply_to: None };
+            let delta = Delta { run_id: self.run_id, attempt: self.attempt, message, kind, text };
             self.up.send_lossy(AgentToSup::Delta(delta));
         }
     }

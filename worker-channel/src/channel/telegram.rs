@@ -26,7 +26,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::{Body, Channel, ChannelKind, Ended, Feed, OpenError, Pending, Rules, SendFailure, Target};
+use super::{
+    Body, Channel, ChannelKind, Ended, Feed, OpenError, Pending, Replies, Rules, SendFailure, Target,
+};
 use crate::account::Account;
 use crate::text::{Styled, file_names, html, utf16_len};
 use api::{Api, ApiError};
@@ -90,7 +92,11 @@ impl Channel for Telegram {
             caption_units_max: CAPTION_UNITS_MAX,
             chunk_mode: self.settings.chunk_mode,
             tables: self.settings.tables,
-            reply_with_every_part: self.settings.reply_to_mode == ReplyToMode::All,
+            replies: match self.settings.reply_to_mode {
+                ReplyToMode::Off => Replies::None,
+                ReplyToMode::First => Replies::First,
+                ReplyToMode::All => Replies::All,
+            },
             fits: |part| utf16_len(&to_html(part)) <= TEXT_UNITS_MAX,
             preview_pause: |chat| if is_group(chat) { PREVIEW_PAUSE_GROUP } else { PREVIEW_PAUSE },
         }

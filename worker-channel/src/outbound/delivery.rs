@@ -225,7 +225,7 @@ impl<'a> Delivery<'a> {
     }
 
     fn target(&self, at: usize) -> Target {
-        let replies = at == 0 || self.shared.channel.rules().reply_with_every_part;
+        let replies = self.shared.channel.rules().replies.answers(self.item.reply_reason, at);
         Target {
             chat: self.item.chat.clone(),
             thread: self.item.thread.clone(),

@@ -134,7 +134,9 @@ impl Lane {
         if self.drafts.contains_key(&open.out_id) || Instant::now() < self.quiet_until {
             return;
         }
-        let to = Target { chat: open.chat, thread: open.thread, reply_to: open.reply_to };
+        let replies = self.shared.channel.rules().replies.answers(open.reply_reason, 0);
+        let reply_to = open.reply_to.filter(|_| replies);
+        let to = Target { chat: open.chat, thread: open.thread, reply_to };
         let ext_id = match self.shared.channel.post(&to, placeholder(&Styled::plain("…"))).await {
             Ok(ext_id) => ext_id,
             Err(failure) => return self.heed(&failure),

@@ -153,7 +153,7 @@ async fn streamed_text_is_merged_and_complete() {
         let text = format!("{n} ");
         sent.push_str(&text);
         let kind = DeltaKind::Text;
-        let delta = Delta { run_id: Id([1; 16]), attempt: 1, message: 0, kind, text, reply_to: None };
+        let delta = Delta { run_id: Id([1; 16]), attempt: 1, message: 0, kind, text };
         worker.send_lossy(AgentToSup::Delta(delta)).unwrap();
     }
     worker.flush().await;

@@ -18,7 +18,6 @@ fn delta(run: u8, text: &str) -> AgentToSup {
         message: 0,
         kind: DeltaKind::Text,
         text: text.into(),
-        reply_to: None,
     })
 }
 

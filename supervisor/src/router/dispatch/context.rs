@@ -15,6 +15,12 @@ pub fn context(message: &InboundMsg, history: Vec<Value>) -> Value {
         conversation.insert("conversation_label".to_owned(), json!(label));
         conversation.insert("is_group_chat".to_owned(), json!(true));
         conversation.insert("was_mentioned".to_owned(), json!(message.mentioned));
+        if message.chat.is_forum {
+            conversation.insert("is_forum".to_owned(), json!(true));
+        }
+        if let Some(label) = &message.chat.thread_label {
+            conversation.insert("thread_label".to_owned(), json!(label));
+        }
         let sender = &message.sender;
         let label =
             sender.name.clone().or_else(|| sender.username.clone()).unwrap_or_else(|| sender.id.clone());
@@ -25,7 +31,8 @@ pub fn context(message: &InboundMsg, history: Vec<Value>) -> Value {
     }
     if let Some(reply) = &message.reply_to {
         conversation.insert("has_reply_context".to_owned(), json!(true));
-        context.insert("reply".to_owned(), json!({"sender_label": reply.sender, "body": reply.text}));
+        let shown = json!({"sender_label": reply.sender, "is_quote": reply.is_quote, "body": reply.text});
+        context.insert("reply".to_owned(), shown);
     }
     if let Some(from) = &message.forwarded_from {
         conversation.insert("has_forwarded_context".to_owned(), json!(true));

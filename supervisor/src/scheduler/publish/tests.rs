@@ -9,14 +9,7 @@ fn texts(pieces: &[(u32, &str)]) -> Vec<String> {
     let mut voice = Publisher::new(fanout, "r", "agent:main:main", "main", || 0);
     let said = pieces.iter().map(|(message, text)| {
         let text = (*text).to_owned();
-        voice.delta(&Delta {
-            run_id: Id::NIL,
-            attempt: 1,
-            message: *message,
-            kind: DeltaKind::Text,
-            text,
-            reply_to: None,
-        });
+        voice.delta(&Delta { run_id: Id::NIL, attempt: 1, message: *message, kind: DeltaKind::Text, text });
         voice.text().to_string()
     });
     said.collect()

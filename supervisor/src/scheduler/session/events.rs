@@ -64,7 +64,7 @@ impl Session {
         }
         let run_id = active.run_id;
         let Some(to) = active.spec.deliver_to.clone() else { return };
-        let answers = Answers::of(delta.reply_to.as_deref(), active.spec.reply_to.as_deref(), 0);
+        let answers = Answers::of(None, active.spec.reply_to.as_deref(), 0);
         let out_id = match active.draft {
             Some(out_id) => out_id,
             None => {
