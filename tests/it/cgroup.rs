@@ -217,3 +217,44 @@ async fn without_a_mark_nothing_is_rearranged() {
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("Control groups: none: the gateway's control group is not delegated"), "{shown}");
 }
+
+/// Many processes, each within the limit of one: only their group knows how much they take together.
+#[tokio::test]
+async fn what_a_command_takes_in_many_processes_is_counted_together_and_explained() {
+    let Some(subtree) = Subtree::make() else { return };
+    let hog = "head -c 60m /dev/zero | tail -c 50m | sleep 20 &";
+    let command = format!("for i in $(seq 30); do {hog} done; wait; echo the-end");
+    let rules = vec![
+        Rule { after_tool: Some(true), reply: Reply::text("I am still here"), ..Rule::default() },
+        Rule {
+            after_tool: Some(false),
+            reply: Reply::call("exec", json!({"command": command})),
+            ..Rule::default()
+        },
+    ];
+    let model = ModelServer::start(Script { rules, ..Script::default() }).await;
+    let mut config = model_config(&model);
+    harness::gateway::merge(&mut config, &json!({"agents": {"defaults": {"isolation": {"memoryMb": 64}}}}));
+    let gateway = subtree.gateway(config).await;
+    let mut client = WsClient::cli(gateway.port, 4).await;
+    client.call("health", json!({})).await.expect("a gateway");
+    let pid = gateway.worker("[agent:main]").await;
+    let group = wait::until("its group", async || {
+        let group = group_of(pid);
+        group.file_name()?.to_str()?.starts_with("agent_main.").then_some(group)
+    })
+    .await;
+    if !group.join("memory.max").exists() {
+        eprintln!("skipped: this host's control groups count no memory");
+        return;
+    }
+    let limit = fs::read_to_string(group.join("memory.max")).expect("a limit");
+    assert_eq!(limit.trim(), ((768_u64 + 64) * 1024 * 1024).to_string());
+    let end = client.chat("main", "go").await;
+    assert_eq!(harness::ws_client::chat_text(&end), "I am still here", "{}", gateway.log());
+    let told = model.book().last().expect("a request").body.to_string();
+    assert!(told.contains("isolation.memoryMb"), "the model is told the key: {told}");
+    assert_eq!(gateway.workers("[agent:main]"), [pid], "the worker goes on; {}", gateway.log());
+    let events = fs::read_to_string(group.join("memory.events")).expect("events");
+    assert!(proto::runtime::cgroup::oom_kills(&group) > Some(0), "{events}");
+}

@@ -209,3 +209,23 @@ fn assert_every_line_is_json(gateway: &TestGateway) {
         }
     }
 }
+
+/// A journal that is made in the last corner of a disk could take no message.
+#[tokio::test]
+async fn a_first_start_on_a_disk_that_is_nearly_full_says_where_space_is_needed() {
+    let Some(disk) = SmallDisk::mount(DISK_BYTES) else { return };
+    let mut gateway = TestGateway::builder().state_dir(disk.path()).start().await;
+    assert!(gateway.terminate().success());
+    std::fs::remove_dir_all(disk.path().join("journal")).expect("a new beginning");
+    let filler = disk.fill();
+    let file = std::fs::File::options().write(true).open(&filler).expect("the filler");
+    let bytes = file.metadata().expect("its size").len();
+    file.set_len(bytes - (300 << 10)).expect("some room again");
+    gateway.start_again();
+    assert_eq!(gateway.wait_exit().code(), Some(1));
+    let log = gateway.log();
+    let place = disk.path().join("journal").display().to_string();
+    for part in ["the disk is full", place.as_str(), "needs 1 MiB", "free some space"] {
+        assert!(log.contains(part), "{part} in {log}");
+    }
+}

@@ -24,7 +24,7 @@ type Res<T> = Result<T, JournalError>;
 #[derive(Debug, Clone)]
 pub struct JournalHandle {
     jobs: mpsc::Sender<Msg>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     pub(super) book: Book,
 }
 

@@ -24,7 +24,8 @@ pub fn fault(dir: &Path) -> Option<String> {
         Err(error) => return Some(error.to_string()),
     };
     let known = schema::SCHEMA_VERSION;
-    (version > known).then(|| {
+    let readable = schema::is_readable(&conn).unwrap_or(false);
+    (version > known && !readable).then(|| {
         format!("written by a newer release (schema {version}, this one knows {known}); run that release")
     })
 }
@@ -41,7 +42,7 @@ mod tests {
         let conn = Connection::open(&db).unwrap();
         schema::migrate(&conn).unwrap();
         assert_eq!(fault(dir.path()), None);
-        conn.execute_batch("PRAGMA user_version = 99").unwrap();
+        conn.execute_batch("PRAGMA user_version = 99; PRAGMA application_id = 99").unwrap();
         drop(conn);
         assert!(fault(dir.path()).is_some_and(|why| why.contains("schema 99")));
         std::fs::write(&db, "not a database, and long enough to have a header of its own kind").unwrap();

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::recover::{KV_BOOT, KV_CLEAN};
 use super::types::Integrity;
 use super::writer::{BUSY_WAIT, CACHE_KIB, Shared, SyncLevel, WAL_BYTES_MAX};
-use super::{JournalError, disk, ledger, schema};
+use super::{JournalError, JournalHandle, disk, ledger, schema};
 
 /// A disk without room shows itself as whatever SQLite was about to do.
 pub(super) fn not_opened(dir: &Path, error: JournalError) -> JournalError {
@@ -21,6 +21,25 @@ pub(super) fn not_opened(dir: &Path, error: JournalError) -> JournalError {
     match disk::free_bytes(place) {
         Some(free) if free < disk::START_BYTES_MIN => JournalError::NoSpace { path, free, why },
         _ => JournalError::Open { path, why },
+    }
+}
+
+/// A store that is made in a corner of the disk could take nothing.
+pub(super) fn has_room(dir: &Path) -> Result<(), JournalError> {
+    match disk::free_bytes(dir) {
+        Some(free) if free < disk::START_BYTES_MIN => {
+            let path = dir.display().to_string();
+            Err(JournalError::NoSpace { path, free, why: "the journal is not made yet".to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl JournalHandle {
+    /// What kept the first steps of a start from being stored, with place and remedy: the process that would go on by itself
+    /// when there is room ends.
+    pub fn not_begun(&self, error: JournalError) -> JournalError {
+        not_opened(self.shared.db.parent().unwrap_or(Path::new("/")), error)
     }
 }
 

@@ -8,6 +8,10 @@ use super::JournalError;
 /// `PRAGMA user_version` of the tables below.
 pub const SCHEMA_VERSION: i64 = 1;
 
+/// The oldest build that can work with a file of [`SCHEMA_VERSION`], kept in the file as `PRAGMA application_id`: a build that is
+/// put back after an update must be able to open what the newer one left. Steps that only add leave it as it is.
+pub const READABLE_BY: i64 = 1;
+
 /// One script per step; step `n` brings version `n` to `n + 1`. Steps that were released are never edited.
 const STEPS: &[&str] = &[V1];
 
@@ -85,8 +89,11 @@ CREATE TABLE dead_letter(
 
 /// Brings the file to [`SCHEMA_VERSION`], each step in a transaction of its own.
 pub fn migrate(conn: &Connection) -> Result<(), JournalError> {
-    let found: i64 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+    let found = pragma(conn, "user_version")?;
     if found > SCHEMA_VERSION {
+        if is_readable(conn)? {
+            return Ok(());
+        }
         return Err(JournalError::NewerSchema { found, known: SCHEMA_VERSION });
     }
     let done = usize::try_from(found).unwrap_or(0);
@@ -95,5 +102,34 @@ pub fn migrate(conn: &Connection) -> Result<(), JournalError> {
         failpoint::hit("sv.migrate.mid");
         conn.execute_batch(&format!("BEGIN IMMEDIATE; {script} PRAGMA user_version = {next}; COMMIT;"))?;
     }
+    if pragma(conn, "application_id")? != READABLE_BY {
+        conn.pragma_update(None, "application_id", READABLE_BY)?;
+    }
     Ok(())
+}
+
+/// Whether a newer build said that this one can work with the file.
+pub fn is_readable(conn: &Connection) -> Result<bool, JournalError> {
+    Ok((1..=SCHEMA_VERSION).contains(&pragma(conn, "application_id")?))
+}
+
+fn pragma(conn: &Connection, name: &str) -> Result<i64, JournalError> {
+    Ok(conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_file_is_opened_if_its_build_says_that_this_one_can() {
+        let conn = Connection::open_in_memory().unwrap();
+        migrate(&conn).unwrap();
+        assert_eq!(pragma(&conn, "application_id"), Ok(READABLE_BY));
+        conn.execute_batch("ALTER TABLE run ADD COLUMN later TEXT; PRAGMA user_version = 7").unwrap();
+        migrate(&conn).unwrap();
+        assert_eq!(pragma(&conn, "user_version"), Ok(7), "nothing is taken back");
+        conn.execute_batch("PRAGMA application_id = 7").unwrap();
+        assert_eq!(migrate(&conn), Err(JournalError::NewerSchema { found: 7, known: SCHEMA_VERSION }));
+    }
 }

@@ -93,7 +93,10 @@ async fn an_unclean_stop_is_checked_in_the_background() {
 async fn a_newer_schema_is_left_alone() {
     let store = Sqlite::new();
     let journal = store.open().await;
-    journal.call(true, |c| Ok(c.execute_batch("PRAGMA user_version = 99")?)).await.unwrap();
+    journal
+        .call(true, |c| Ok(c.execute_batch("PRAGMA user_version = 99; PRAGMA application_id = 99")?))
+        .await
+        .unwrap();
     journal.close().await.unwrap();
     let refused = JournalHandle::open(store.options()).unwrap_err();
     assert_eq!(refused, JournalError::NewerSchema { found: 99, known: schema::SCHEMA_VERSION });

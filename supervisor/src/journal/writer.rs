@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::disk::{self, Reserve};
-use super::open::{begin_life, check_in_background, make_dir, not_opened, open, quick_check};
+use super::open::{begin_life, check_in_background, has_room, make_dir, not_opened, open, quick_check};
 use super::recover::KV_CLEAN;
 use super::types::Integrity;
 use super::{JournalError, ledger, noted};
@@ -150,6 +150,9 @@ pub(super) fn start(options: OpenOptions) -> Result<Started, JournalError> {
     let reserve = Reserve::new(&options.dir);
     let db = options.dir.join("journal.db");
     let fresh = !db.exists();
+    if fresh {
+        has_room(&options.dir)?;
+    }
     let opened = open(&db, options.sync).and_then(|conn| begin_life(&conn, fresh).map(|clean| (conn, clean)));
     let (conn, clean) = match opened {
         Err(JournalError::ReadOnly { .. }) if reserve.spend() => {

@@ -135,9 +135,9 @@ pub fn explain_end(exit: Exit, text: &str, policy: &ToolPolicy) -> Option<String
 /// one it was is not to be seen.
 pub fn explain_memory(policy: &ToolPolicy) -> String {
     format!(
-        "[isolation: out of memory: while this ran, the kernel ended a process of this agent, whose commands may use {} MiB \
-         together ({}.memoryMb)]",
-        policy.memory_mb, policy.key
+        "[isolation: out of memory: while this ran, the kernel ended a process of this agent: its commands took more together \
+         than its control group has. Take less at a time, or ask the operator to raise {}.memoryMb (now {})]",
+        policy.key, policy.memory_mb
     )
 }
 

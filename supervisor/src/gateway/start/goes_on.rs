@@ -46,13 +46,14 @@ fn has_token(snapshot: &ConfigSnapshot) -> bool {
 
 /// Where this start goes on. `over`: what the workers of the image before still hold.
 pub(super) async fn recover(journal: &JournalHandle, over: Option<CarriedOver>) -> Result<Recovered, String> {
-    crate::clock::begin(journal).await.map_err(|error| error.to_string())?;
+    let not_begun = |error| journal.not_begun(error).to_string();
+    crate::clock::begin(journal).await.map_err(not_begun)?;
     tokio::task::spawn_local(crate::clock::follow(journal.clone()));
     let recovered = match over {
         Some(over) => journal.carry_over(over, now_us()).await,
         None => journal.recover(now_us()).await,
     };
-    recovered.map_err(|error| error.to_string())
+    recovered.map_err(not_begun)
 }
 
 /// The public port and the control socket; with clients of the image before, if there are any. After this nothing can fail
