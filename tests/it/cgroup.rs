@@ -93,10 +93,12 @@ async fn leaf(subtree: &Subtree, gateway: &TestGateway) -> (u32, PathBuf) {
     assert_eq!(workers.parent(), Some(subtree.0.as_path()), "{}", leaf.display());
     assert_eq!(group_of(gateway.pid()), subtree.0.join("supervisor"), "{}", gateway.log());
     let mut client = WsClient::cli(gateway.port, 4).await;
-    let listed = client.call("workers.list", json!({})).await.expect("a list");
-    let row = listed["workers"].as_array().and_then(|rows| rows.iter().find(|row| row["id"] == "agent:main"));
-    let shown = row.expect("a row")["controlGroup"].clone();
-    assert_eq!(shown["group"], leaf.display().to_string(), "{shown}");
+    let mut listed = async || {
+        let listed = client.call("workers.list", json!({})).await.ok()?;
+        let row = listed["workers"].as_array()?.iter().find(|row| row["id"] == "agent:main")?;
+        Some(row["controlGroup"].clone()).filter(|shown| shown["group"] == leaf.display().to_string())
+    };
+    let shown = wait::until("the gateway tells the group", async || listed().await).await;
     if leaf.join("memory.max").exists() {
         assert_eq!(shown["memoryMax"], (768_u64 + 2048) * 1024 * 1024, "{shown}");
         assert!(shown["text"].as_str().is_some_and(|text| text.contains("memory 2816 MiB")), "{shown}");

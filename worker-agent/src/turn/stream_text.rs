@@ -3,8 +3,10 @@
 
 use crate::session::visible::SILENT_TOKEN;
 
-/// Tags that the final text will not have, by the beginning of their name.
-const HIDDEN_TAGS: [&str; 3] = ["[[reply_to_current", "[[reply_to:", "[[audio_as_voice"];
+/// Tags that the final text will not have, by the beginning of their name: in any case, with spaces before it.
+const HIDDEN_TAGS: [&str; 3] = ["reply_to_current", "reply_to:", "audio_as_voice"];
+/// A tag that is longer is none.
+const TAG_BYTES_MAX: usize = 300;
 const THOUGHT_TAGS: [(&str, &str); 4] = [
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
@@ -66,14 +68,19 @@ impl StreamText {
             self.thought = Some(close);
             return true;
         }
-        if HIDDEN_TAGS.iter().any(|tag| self.held.starts_with(tag)) {
-            let Some(end) = self.held.find("]]") else { return self.held.len() > 300 && self.release(out) };
-            self.held.drain(..end + 2);
-            return true;
+        match hidden_tag(&self.held) {
+            Some(true) => {
+                let Some(end) = self.held.find("]]") else {
+                    return self.held.len() > TAG_BYTES_MAX && self.release(out);
+                };
+                self.held.drain(..end + 2);
+                return true;
+            }
+            Some(false) if self.held.len() <= TAG_BYTES_MAX => return false,
+            _ => {}
         }
         let may_grow = |tag: &str| tag.len() > self.held.len() && tag.starts_with(self.held.as_str());
-        if HIDDEN_TAGS.iter().any(|tag| may_grow(tag)) || THOUGHT_TAGS.iter().any(|(open, _)| may_grow(open))
-        {
+        if THOUGHT_TAGS.iter().any(|(open, _)| may_grow(open)) {
             return false;
         }
         self.release(out)
@@ -88,6 +95,14 @@ impl StreamText {
         }
         true
     }
+}
+
+/// Whether a hidden tag begins here; `Some(false)`: one might, when more has come.
+fn hidden_tag(held: &str) -> Option<bool> {
+    let Some(inner) = held.strip_prefix("[[") else { return "[[".starts_with(held).then_some(false) };
+    let name = inner.trim_start().to_ascii_lowercase();
+    let begins = HIDDEN_TAGS.iter().any(|tag| name.starts_with(tag));
+    (begins || HIDDEN_TAGS.iter().any(|tag| tag.starts_with(&name))).then_some(begins)
 }
 
 /// `NO`, `NO_`, `NO_RE`… and the whole token: nothing is shown before it is clear that more follows.
@@ -115,13 +130,14 @@ mod tests {
         assert_eq!(shown(&["N", "o."]), "No.");
         assert_eq!(shown(&["<thi", "nk>secret</th", "ink>Yes"]), "Yes");
         assert_eq!(shown(&["a [[reply_", "to: 5]] b [x] <b>"]), "a  b [x] <b>");
+        assert_eq!(shown(&["[[ Reply_", "To_Current ]]a [[AUDIO_AS_VOICE]] b [[ x"]), "a  b [[ x");
         assert_eq!(shown(&["<think>never closed"]), "");
     }
 
     proptest! {
         /// However a text is cut into pieces, the same is shown; plain text is shown whole.
         #[test]
-        fn pieces_do_not_matter(text in "[a-z <\\[\\]NO_/]{0,40}", cuts in proptest::collection::vec(0..40_usize, 0..6)) {
+        fn pieces_do_not_matter(text in "([a-z <\\[\\]NO_/]|\\[\\[ ?reply_to|:5|]]){0,40}", cuts in proptest::collection::vec(0..40_usize, 0..6)) {
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
             cuts.extend([0, text.len()]);
             cuts.sort_unstable();
