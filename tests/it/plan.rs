@@ -41,6 +41,7 @@ async fn plan_and_validate_give_the_very_reasons_of_the_reload() {
     let bad = [
         (json!({"channels": {"telegram": {"botToken": "${NO_SUCH_TOKEN}"}}}), "NO_SUCH_TOKEN"),
         (json!({"gateway": {"prot": 1}}), "did you mean \"port\"?"),
+        (json!({"isolation": {"min": "T1"}}), "\"T2\" is the strongest tier"),
         (json!({"gateway": {"bind": "lan", "auth": {"mode": "none", "token": null}}}), "without auth"),
         (
             json!({"agents": {"list": [{"id": "main", "isolation": {"readWrite": [home]}}]}}),
